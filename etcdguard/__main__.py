@@ -1,0 +1,6 @@
+"""``python -m etcdguard``."""
+
+from etcdguard.cli.main import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,213 @@
+"""The backup use case from end to end."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from etcdguard.backup.backlog import Backlog
+from etcdguard.backup.choose import Choice, Preference, choose_member
+from etcdguard.backup.seal import Sealed, Sealer
+from etcdguard.backup.ship import Delivery, Destination, Shipper
+from etcdguard.backup.spool import Spool, SpooledBackup, SpoolEntry, writing
+from etcdguard.catalog.layout import Layout
+from etcdguard.clock import Clock
+from etcdguard.crypto.recipients import Recipient
+from etcdguard.errors import EtcdGuardError, RepositoryError
+from etcdguard.etcd.source import SnapshotSource, StreamLimits
+from etcdguard.log import get_logger
+from etcdguard.model import (
+    BackupId,
+    Cluster,
+    ClusterTopology,
+    Compression,
+    Encryption,
+    HashKV,
+    ObjectEntry,
+)
+from etcdguard.progress import Progress
+
+__all__ = ["BackupJob", "BackupOptions", "BackupReport"]
+
+_log = get_logger()
+
+_KUBERNETES_PREFIX = b"/registry/"
+_HASH_RATE = 100_000_000
+"""Bytes of database that a member hashes in a second, taken low: a cancelled HashKV goes on in the server."""
+
+
+@dataclass(frozen=True)
+class BackupOptions:
+    """What the caller decides. Times in seconds."""
+
+    cluster_name: str
+    recipients: Sequence[Recipient]
+    """Empty only where encryption is disabled in so many words."""
+    compression_level: int = 1
+    prefer: Preference = "follower"
+    endpoint: str | None = None
+    emergency: bool = False
+    hash_kv_seconds: float = 3.0
+    """HashKV is asked for only when the database is small enough to be hashed in this time."""
+    limits: StreamLimits = field(default_factory=StreamLimits)
+    local_hosts: Collection[str] = field(default=frozenset())
+
+
+@dataclass(frozen=True)
+class BackupReport:
+    """What one run did. ``shipped`` are older entries that this run delivered from the spool."""
+
+    delivery: Delivery
+    backup: SpooledBackup
+    seconds: float
+    shipped: tuple[Delivery, ...]
+
+    @property
+    def failed(self) -> dict[str, EtcdGuardError]:
+        """Repositories that still lack this backup or an older one."""
+        failed: dict[str, EtcdGuardError] = {}
+        for delivery in (*self.shipped, self.delivery):
+            failed |= delivery.failed
+        return failed
+
+
+class BackupJob:
+    """Takes one backup: ``run``. Needs no more memory for a large database than for a small one."""
+
+    def __init__(
+        self,
+        source: SnapshotSource,
+        spool: Spool,
+        shipper: Shipper,
+        destinations: Sequence[Destination],
+        options: BackupOptions,
+        clock: Clock,
+        progress: Progress,
+    ) -> None:
+        self._source = source
+        self._spool = spool
+        self._shipper = shipper
+        self._destinations = destinations
+        self._options = options
+        self._clock = clock
+        self._progress = progress
+
+    def run(self) -> BackupReport:
+        """Ship what earlier runs left, then take, spool and ship a new backup.
+
+        A repository that fails is in the report; RepositoryError is raised when all of them fail, with the
+        backup safe in the spool. Raises Locked, SpoolFailed, EtcdUnreachable, ClusterUnhealthy or Corruption.
+        """
+        started = self._clock.monotonic()
+        backlog = Backlog(self._spool, self._options.cluster_name, self._shipper, self._progress)
+        with self._spool.locked():
+            shipped = backlog.ship_all()
+            entry = self._spool.new_entry()
+            try:
+                backup = self._take(entry)
+            except BaseException:
+                entry.discard()
+                raise
+            delivery = backlog.ship(entry, backup)
+        if not delivery.committed:
+            raise _not_delivered(delivery)
+        return BackupReport(delivery, backup, self._clock.monotonic() - started, tuple(shipped))
+
+    def _take(self, entry: SpoolEntry) -> SpooledBackup:
+        options = self._options
+        created_at = self._clock.now()
+        statuses = self._source.statuses()
+        topology = self._source.topology()
+        choice = choose_member(
+            statuses,
+            topology,
+            prefer=options.prefer,
+            endpoint=options.endpoint,
+            emergency=options.emergency,
+            local_hosts=options.local_hosts,
+        )
+        _log.info("backup.member_chosen", endpoint=choice.status.endpoint, reason=choice.reason)
+        kubernetes = self._source.holds_prefix(choice.status.endpoint, _KUBERNETES_PREFIX)
+        sealed = self._seal(entry, choice)
+        backup = self._describe(created_at, choice, topology, sealed, kubernetes=kubernetes)
+        entry.complete(backup)
+        _log.info(
+            "backup.spooled", backup=backup.id, revision=backup.snapshot.revision, bytes=backup.stored.bytes
+        )
+        return backup
+
+    def _seal(self, entry: SpoolEntry, choice: Choice) -> Sealed:
+        options = self._options
+        self._progress.phase("snapshot", choice.status.db_size)
+        with writing(self._spool.path), entry.create() as out:
+            sealer = Sealer(out, options.recipients, options.compression_level)
+            with self._source.snapshot(choice.status.endpoint, options.limits) as stream:
+                for piece in stream:
+                    sealer.update(piece)
+                    self._progress.advance(len(piece))
+            sealed = sealer.finish()
+            out.flush()
+            os.fsync(out.fileno())
+        self._progress.done()
+        return sealed
+
+    def _describe(
+        self,
+        created_at: datetime,
+        choice: Choice,
+        topology: ClusterTopology,
+        sealed: Sealed,
+        *,
+        kubernetes: bool,
+    ) -> SpooledBackup:
+        options, status, facts = self._options, choice.status, sealed.facts
+        backup_id = str(BackupId.new(created_at, facts.revision))
+        member = topology.by_id(status.member_id)
+        recipients = tuple(recipient.fingerprint for recipient in options.recipients)
+        key = Layout(options.cluster_name).snapshot(backup_id, encrypted=bool(recipients))
+        return SpooledBackup(
+            id=backup_id,
+            created_at=created_at,
+            cluster=Cluster(
+                name=options.cluster_name,
+                cluster_id=status.cluster_id,
+                member_id=status.member_id,
+                member_name=member.name if member else "",
+                etcd_version=status.version,
+                storage_version=sealed.pages.facts.storage_version,
+                kubernetes=kubernetes,
+            ),
+            members=topology.members,
+            snapshot=facts,
+            hash_kv=self._hash_kv(status.endpoint, sealed),
+            stored=ObjectEntry(key=key, bytes=sealed.stored_bytes, sha256=sealed.stored_sha256),
+            compression=Compression(algorithm="zstd", level=options.compression_level),
+            encryption=Encryption(format="age-encryption.org/v1", recipients=recipients)
+            if recipients
+            else None,
+            repositories=tuple(destination.name for destination in self._destinations),
+        )
+
+    def _hash_kv(self, endpoint: str, sealed: Sealed) -> HashKV | None:
+        budget = self._options.hash_kv_seconds
+        if sealed.facts.db_bytes / _HASH_RATE > budget:
+            _log.info("backup.hash_kv_skipped", db_bytes=sealed.facts.db_bytes, budget_seconds=budget)
+            return None
+        try:
+            return self._source.hash_kv(endpoint, sealed.facts.revision, budget)
+        except EtcdGuardError as error:
+            # The snapshot is whole; a member that fails now must not cost us the backup.
+            _log.warning("backup.hash_kv_failed", endpoint=endpoint, error=error.message)
+            return None
+
+
+def _not_delivered(delivery: Delivery) -> RepositoryError:
+    reasons = "; ".join(f"{name}: {error.message}" for name, error in delivery.failed.items())
+    hints = {error.hint for error in delivery.failed.values()}
+    what_to_do = f"{hints.pop()}; " if len(hints) == 1 else ""
+    return RepositoryError(
+        f"no repository took the backup ({reasons})",
+        hint=f"{what_to_do}the backup is whole in the spool and the next run ships it",
+    )

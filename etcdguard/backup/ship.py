@@ -1,0 +1,206 @@
+"""From the spool to the repositories: every byte first, then the signature, then the manifest.
+
+A repository that is down does not hold up the others: the entry stays in the spool until each repository it
+was meant for has acknowledged it, and the next run tries again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from etcdguard.backup.spool import SpooledBackup, SpoolEntry
+from etcdguard.backup.upload import abort_orphans, upload_object
+from etcdguard.catalog.catalog import Catalog
+from etcdguard.catalog.chain import Link, next_position
+from etcdguard.catalog.codec import decode_manifest, encode_manifest
+from etcdguard.clock import Clock
+from etcdguard.crypto.signing import SigningKey
+from etcdguard.errors import Corruption, EtcdGuardError, RepositoryError, StoreUnavailable
+from etcdguard.log import get_logger
+from etcdguard.model import FORMAT, Manifest, Tool
+from etcdguard.progress import Progress
+from etcdguard.storage.base import UploadJanitor
+
+__all__ = ["Delivery", "Destination", "Shipper"]
+
+_log = get_logger()
+
+
+@dataclass(frozen=True)
+class Destination:
+    """One configured repository as a backup sees it: its catalog, and the same store's janitor."""
+
+    catalog: Catalog
+    janitor: UploadJanitor
+
+    @property
+    def name(self) -> str:
+        """The repository's configured name."""
+        return self.catalog.store.name
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """How shipping one entry went; ``outcomes`` has None or an error for each repository."""
+
+    backup_id: str
+    manifest: Manifest | None
+    """None when no repository could be reached, so that the backup has no place in the chain yet."""
+    outcomes: Mapping[str, EtcdGuardError | None]
+
+    @property
+    def committed(self) -> bool:
+        """Whether at least one repository holds the backup."""
+        return any(error is None for error in self.outcomes.values())
+
+    @property
+    def failed(self) -> dict[str, EtcdGuardError]:
+        """The repositories still missing it."""
+        return {name: error for name, error in self.outcomes.items() if error is not None}
+
+
+class Shipper:
+    """Delivers spool entries. ``finished_at`` and the place in the chain are fixed at the first commit.
+
+    One serves one run: a repository that could not be reached is not asked again for the next entry, because
+    insisting takes minutes each time.
+    """
+
+    def __init__(
+        self,
+        destinations: Sequence[Destination],
+        signer: SigningKey | None,
+        tool: Tool,
+        node: str,
+        clock: Clock,
+    ) -> None:
+        self._destinations = {destination.name: destination for destination in destinations}
+        self._signer = signer
+        self._tool = tool
+        self._node = node
+        self._clock = clock
+        self._unreachable: dict[str, StoreUnavailable] = {}
+
+    def ship(
+        self,
+        entry: SpoolEntry,
+        backup: SpooledBackup,
+        progress: Progress,
+        *,
+        known: Sequence[Link] = (),
+    ) -> Delivery:
+        """Bring one complete entry to every repository that lacks it; removes it when none does.
+
+        ``known`` are manifests of this cluster that the repositories in reach may lack. Errors of a
+        repository are returned, not raised; what is wrong with the spool itself is raised.
+        """
+        delivered = entry.delivered()
+        wanted = [
+            name for name in backup.repositories if name not in delivered and name in self._destinations
+        ]
+        outcomes: dict[str, EtcdGuardError | None] = dict.fromkeys(delivered)
+        progress.phase("upload", backup.stored.bytes * len(wanted))
+        outcomes |= self._each(wanted, lambda there: self._upload(there, entry, backup, progress))
+        progress.done()
+        frozen = entry.frozen()
+        if frozen is None:
+            links, failures = self._links(name for name in wanted if outcomes[name] is None)
+            outcomes |= failures
+        stored = [name for name in wanted if outcomes[name] is None]
+        if frozen is None and stored:
+            frozen = self._freeze(entry, backup, [*links, *known])
+        manifest = None
+        if frozen is not None:
+            raw, signature = frozen
+            manifest = decode_manifest(raw, backup.id)
+            outcomes |= self._each(
+                stored, lambda there: self._commit(there, entry, backup.id, raw, signature)
+            )
+        self._log_outcomes(backup.id, outcomes)
+        delivery = Delivery(backup.id, manifest, outcomes)
+        if delivery.committed and not delivery.failed:
+            entry.discard()
+        return delivery
+
+    def _each(
+        self, names: Sequence[str], step: Callable[[Destination], None]
+    ) -> dict[str, EtcdGuardError | None]:
+        def attempt(name: str) -> EtcdGuardError | None:
+            if name in self._unreachable:
+                return self._unreachable[name]
+            try:
+                step(self._destinations[name])
+            except StoreUnavailable as error:
+                self._unreachable[name] = error
+                return error
+            except (RepositoryError, Corruption) as error:
+                return error
+            return None
+
+        if not names:
+            return {}
+        with ThreadPoolExecutor(len(names)) as pool:
+            return dict(zip(names, pool.map(attempt, names), strict=True))
+
+    def _upload(
+        self, there: Destination, entry: SpoolEntry, backup: SpooledBackup, progress: Progress
+    ) -> None:
+        layout = there.catalog.layout
+        key = layout.absolute(backup.stored.key)
+        abort_orphans(there.janitor, layout.folder, key, self._clock.now())
+        upload_object(there.catalog.store, key, entry.object_path, backup.stored, progress)
+
+    def _links(self, names: Iterable[str]) -> tuple[list[Link], dict[str, EtcdGuardError]]:
+        """The chain as the repositories in reach know it; one that cannot be read is not committed to."""
+        links: list[Link] = []
+        failures: dict[str, EtcdGuardError] = {}
+        for name in names:
+            try:
+                links.extend(self._destinations[name].catalog.links())
+            except RepositoryError as error:
+                failures[name] = error
+        return links, failures
+
+    def _freeze(
+        self, entry: SpoolEntry, backup: SpooledBackup, links: Iterable[Link]
+    ) -> tuple[bytes, bytes | None]:
+        """Fix the manifest behind the end of the chain, before any repository sees it."""
+        position = next_position(links, backup.cluster.cluster_id)
+        manifest = Manifest(
+            format=FORMAT,
+            id=backup.id,
+            sequence=position.sequence,
+            epoch=position.epoch,
+            previous=position.previous,
+            created_at=backup.created_at,
+            finished_at=self._clock.now(),
+            tool=self._tool,
+            node=self._node,
+            cluster=backup.cluster,
+            members=backup.members,
+            snapshot=backup.snapshot,
+            hash_kv=backup.hash_kv,
+            objects=(backup.stored,),
+            compression=backup.compression,
+            encryption=backup.encryption,
+        )
+        raw = encode_manifest(manifest)
+        signature = None if self._signer is None else self._signer.sign(raw)
+        entry.freeze(raw, signature)
+        entry.remember(backup.cluster.name)
+        return raw, signature
+
+    def _commit(
+        self, there: Destination, entry: SpoolEntry, backup_id: str, raw: bytes, signature: bytes | None
+    ) -> None:
+        there.catalog.commit(backup_id, raw, signature)
+        entry.mark_delivered(there.name)
+
+    def _log_outcomes(self, backup_id: str, outcomes: Mapping[str, EtcdGuardError | None]) -> None:
+        for name, error in outcomes.items():
+            if error is None:
+                _log.info("backup.delivered", backup=backup_id, repository=name)
+            else:
+                _log.warning("backup.delivery_failed", backup=backup_id, repository=name, error=error.message)

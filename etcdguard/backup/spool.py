@@ -1,0 +1,224 @@
+"""The spool: ciphertext on local disk between etcd and the repositories.
+
+One folder an entry, named at random; its files say how far it came::
+
+    sealing                 being written, or left by a crash: worth nothing
+    snapshot.bin            the object as it will be stored (ciphertext, unless encryption is disabled)
+    backup.json             the facts of a complete snapshot: from here on the entry is shipped, not discarded
+    manifest.json(.sig)     frozen before the first commit, so that every repository gets the same bytes
+    delivered-<repository>  that repository has acknowledged the manifest
+
+Beside the entries stands ``last-<cluster>.json``, the newest manifest that left the spool: it keeps the chain
+whole when the repository that holds it cannot be reached the next time.
+
+Every step is fsynced before the next begins. A lock keeps two runs on one node apart.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
+
+from etcdguard.errors import Corruption, Locked, SpoolFailed
+from etcdguard.model import Cluster, Compression, Encryption, HashKV, Member, ObjectEntry, SnapshotFacts
+
+__all__ = ["Spool", "SpoolEntry", "SpooledBackup"]
+
+_SEALING, _OBJECT, _FACTS = "sealing", "snapshot.bin", "backup.json"
+_MANIFEST, _SIGNATURE, _DELIVERED = "manifest.json", "manifest.json.sig", "delivered-"
+_ENTRY = re.compile(r"[0-9a-f]{16}")
+
+
+class SpooledBackup(BaseModel):
+    """Everything a manifest says except its place in the chain, which is known only when it is shipped."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    id: str
+    created_at: AwareDatetime
+    cluster: Cluster
+    members: tuple[Member, ...]
+    snapshot: SnapshotFacts
+    hash_kv: HashKV | None
+    stored: ObjectEntry
+    compression: Compression
+    encryption: Encryption | None
+    repositories: tuple[str, ...]
+    """Names of the repositories it is meant for."""
+
+
+@dataclass(frozen=True)
+class SpoolEntry:
+    """One folder of the spool."""
+
+    path: Path
+
+    @property
+    def object_path(self) -> Path:
+        """The object's bytes, as they will be stored."""
+        return self.path / _OBJECT
+
+    def create(self) -> IO[bytes]:
+        """Open the object for writing, 0600."""
+        _write_durably(self.path / _SEALING, b"")
+        descriptor = os.open(self.object_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        return os.fdopen(descriptor, "wb", buffering=1024 * 1024)
+
+    def complete(self, backup: SpooledBackup) -> None:
+        """Declare the object whole; its bytes must already be synced."""
+        _write_durably(self.path / _FACTS, backup.model_dump_json(indent=1).encode())
+        with writing(self.path):
+            (self.path / _SEALING).unlink()
+            _sync_directory(self.path)
+
+    def backup(self) -> SpooledBackup | None:
+        """The facts of a complete entry; None for one that never became whole."""
+        try:
+            raw = (self.path / _FACTS).read_bytes()
+        except FileNotFoundError:
+            return None
+        try:
+            return SpooledBackup.model_validate_json(raw)
+        except ValidationError as error:
+            raise Corruption(
+                f"spool entry {self.path} is unreadable",
+                hint="move it away by hand; it is listed nowhere yet",
+            ) from error
+
+    def freeze(self, manifest: bytes, signature: bytes | None) -> None:
+        """Fix the manifest's bytes before any repository sees them."""
+        if signature is not None:
+            _write_durably(self.path / _SIGNATURE, signature)
+        _write_durably(self.path / _MANIFEST, manifest)
+
+    def frozen(self) -> tuple[bytes, bytes | None] | None:
+        """Manifest and signature as fixed by an earlier delivery, if any."""
+        try:
+            manifest = (self.path / _MANIFEST).read_bytes()
+        except FileNotFoundError:
+            return None
+        signature = self.path / _SIGNATURE
+        return manifest, signature.read_bytes() if signature.exists() else None
+
+    def mark_delivered(self, repository: str) -> None:
+        """Remember that this repository holds the backup."""
+        _write_durably(self.path / (_DELIVERED + repository), b"")
+
+    def delivered(self) -> set[str]:
+        """Repositories that hold the backup already."""
+        return {path.name.removeprefix(_DELIVERED) for path in self.path.glob(_DELIVERED + "*")}
+
+    def remember(self, cluster: str) -> None:
+        """Keep this entry's manifest as the newest of its cluster, where ``Spool.last`` finds it."""
+        frozen = self.frozen()
+        if frozen is not None:
+            _write_durably(_last_path(self.path.parent, cluster), frozen[0])
+
+    def discard(self) -> None:
+        """Remove the entry; its facts go first, so that a crash here leaves nothing to ship twice."""
+        (self.path / _FACTS).unlink(missing_ok=True)
+        _sync_directory(self.path)
+        shutil.rmtree(self.path)
+        _sync_directory(self.path.parent)
+
+
+class Spool:
+    """A directory of entries, 0700."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the spool for one run; raises Locked when another run on this node has it."""
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise SpoolFailed(
+                f"cannot use the spool {self.path}: {error.strerror}",
+                hint="create it, or point backup.spool_dir at a writable directory",
+            ) from error
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise Locked(
+                    f"another etcdguard backup is running on this node (lock {self.path / 'lock'})",
+                    hint="wait for it to end; the lock goes with the process",
+                ) from error
+            yield
+        finally:
+            os.close(descriptor)
+
+    def entries(self) -> list[SpoolEntry]:
+        """All entries, oldest first; what is not named like one is somebody else's and left alone."""
+        paths = [path for path in self.path.iterdir() if _ENTRY.fullmatch(path.name) and path.is_dir()]
+        return [
+            SpoolEntry(path) for path in sorted(paths, key=lambda path: (path.stat().st_mtime_ns, path.name))
+        ]
+
+    def last(self, cluster: str) -> bytes | None:
+        """The newest manifest of that cluster that left the spool."""
+        try:
+            return _last_path(self.path, cluster).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def new_entry(self) -> SpoolEntry:
+        """An empty entry."""
+        path = self.path / secrets.token_hex(8)
+        with writing(self.path):
+            path.mkdir(mode=0o700)
+            _sync_directory(self.path)
+        return SpoolEntry(path)
+
+
+def _last_path(spool: Path, cluster: str) -> Path:
+    return spool / f"last-{cluster}.json"
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Translate what can go wrong with a local disk."""
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        raise SpoolFailed(
+            f"cannot write the spool {path}: {error.strerror}",
+            hint="free space there, or point backup.spool_dir at a larger disk"
+            if full
+            else "check the disk and the permissions of backup.spool_dir",
+        ) from error
+
+
+def _write_durably(path: Path, data: bytes) -> None:
+    with writing(path.parent):
+        temporary = path.with_name(path.name + ".tmp")
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        _sync_directory(path.parent)
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

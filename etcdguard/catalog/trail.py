@@ -1,0 +1,85 @@
+"""The audit trail: append-only, signed events beside the backups."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from typing import Any
+
+from etcdguard.catalog.layout import Layout
+from etcdguard.catalog.reading import PARALLEL_READS, read_small
+from etcdguard.crypto.signing import SigningKey, TrustedSigners
+from etcdguard.errors import Corruption, ObjectNotFound
+from etcdguard.storage.base import ObjectStore
+
+__all__ = ["EVENT_FORMAT", "Trail"]
+
+EVENT_FORMAT = "etcdguard-event/1"
+_LEVELS = ("manifest", "data", "drill")
+
+
+class Trail:
+    """Events of one cluster in one repository."""
+
+    def __init__(self, store: ObjectStore, layout: Layout, trusted: TrustedSigners) -> None:
+        self._store = store
+        self._layout = layout
+        self._trusted = trusted
+
+    def record(
+        self, kind: str, facts: Mapping[str, Any], *, at: datetime, actor: str, signer: SigningKey | None
+    ) -> str:
+        """Append one event, signed like a manifest when there is a key; returns its key in the store."""
+        document = {"format": EVENT_FORMAT, "kind": kind, "at": at.isoformat(), "actor": actor, **facts}
+        raw = (
+            json.dumps(document, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False).encode()
+            + b"\n"
+        )
+        key = self._layout.event(at, kind, secrets.token_hex(4))
+        if signer is not None:
+            self._store.put(key + ".sig", signer.sign(raw))
+        self._store.put(key, raw, create_only=True)
+        return key
+
+    def events(self, kind: str) -> Iterator[dict[str, Any]]:
+        """Events of one kind, oldest first.
+
+        Left out: those without a signature we trust, those in a format we do not know, and those that do not
+        stand where they were written, for a copy under a later time would be a lie.
+        """
+        keys = [info.key for info in self._store.list(self._layout.events)]
+        wanted = [key for key in keys if self._layout.event_kind(key) == kind]
+        with ThreadPoolExecutor(PARALLEL_READS) as pool:
+            for document in pool.map(self._read, wanted):
+                if document is not None:
+                    yield document
+
+    def verified_levels(self) -> dict[str, str]:
+        """Per backup id the deepest level at which it was found sound since it last failed."""
+        levels: dict[str, str] = {}
+        for event in self.events("verify"):
+            for result in event["results"]:
+                backup_id, level = result["id"], result["level"]
+                if level not in _LEVELS:
+                    continue  # by a newer etcdguard
+                if result["outcome"] != "ok":
+                    levels.pop(backup_id, None)
+                elif _LEVELS.index(level) >= _LEVELS.index(levels.get(backup_id, level)):
+                    levels[backup_id] = level
+        return levels
+
+    def _read(self, key: str) -> dict[str, Any] | None:
+        try:
+            raw, signature = read_small(self._store, key), read_small(self._store, key + ".sig")
+        except (ObjectNotFound, Corruption):
+            return None  # deleted meanwhile, or larger than anything we wrote
+        if self._trusted.check(raw, signature) is None:
+            return None
+        document: dict[str, Any] = json.loads(raw)
+        if document["format"] != EVENT_FORMAT:
+            return None
+        stem = self._layout.event_stem(datetime.fromisoformat(document["at"]), document["kind"])
+        return document if key.startswith(stem) else None

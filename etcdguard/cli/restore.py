@@ -1,0 +1,310 @@
+"""``etcdguard restore``: plan and run at once on this machine, or a plan file for several."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from etcdguard.cli.confirm import confirm_cluster, require_confirmation
+from etcdguard.cli.lazy import Command
+from etcdguard.cli.options import connection_options, output_option
+from etcdguard.cli.restore_hosts import (
+    cleanup_command,
+    is_over_hosts,
+    restore_over_hosts,
+    rollback_command,
+    status_command,
+)
+from etcdguard.cli.restore_options import (
+    RestoreGroup,
+    here_options,
+    plan_options,
+    run_options,
+    ssh_options,
+    tool_option,
+)
+from etcdguard.cli.restore_tables import plan_table, result_table
+from etcdguard.cli.selection import repository_option
+from etcdguard.cli.session import Session
+from etcdguard.errors import PartialFailure, Refused, UsageError
+
+if TYPE_CHECKING:
+    from etcdguard.app import App
+    from etcdguard.catalog import Backup, Catalog
+    from etcdguard.etcd.tools import Tool
+    from etcdguard.restore.plan import RestorePlan
+
+__all__ = ["command"]
+
+
+@click.command(
+    "restore",
+    cls=Command,
+    epilog="""
+    Examples:
+      etcdguard restore --dry-run
+      etcdguard restore latest --member cp1 --identity ./age-identity.txt
+      etcdguard restore plan -o plan.json           # then on each host:
+      etcdguard restore run --plan plan.json --member cp2
+    """,
+)
+@click.argument("backup", metavar="[ID|latest]", default="latest")
+@here_options
+@click.option("--dry-run", is_flag=True, help="Print the plan and change nothing.")
+@plan_options
+@tool_option
+@run_options
+@ssh_options
+@repository_option
+@connection_options
+@output_option
+@click.pass_obj
+def _restore(session: Session, /, backup: str, repository: str | None, dry_run: bool, **flags: Any) -> None:
+    """Restore a backup onto all members, or onto those on this machine.
+
+    With --all, hosts other than this one are reached over ssh; configured services are stopped and started,
+    and the new cluster is proven. Without services, etcd must be stopped and is not started. With --member,
+    only this machine is touched, and the plan is also written to a file: every host must use that same plan.
+
+    Old data directories are renamed, never deleted; if anything fails, everything is put back.
+    """
+    from etcdguard.app import App
+    from etcdguard.restore.plan import plan_document
+    from etcdguard.restore.report import remaining
+
+    if not dry_run:
+        _check_here(flags)
+    app = App(session.load())
+    catalog, found = app.first_catalog(repository, lambda catalog: (catalog, catalog.resolve(backup)))
+    tool = _tool(session, flags)
+    plan = _plan(app, found, tool, flags)
+    if dry_run:
+        session.report(plan_document(plan), lambda _: plan_table(plan))
+        return
+    here = _here(plan, flags)
+    _confirm(app, plan, here, flags)
+    if flags["every"] and is_over_hosts(app, plan):
+        restore_over_hosts(session, app, plan, {**flags, "repository": repository})
+        return
+    plan_file = None
+    if remaining(plan, here):
+        # Before anything changes: without this file the other members could not follow.
+        plan_file = Path(f"etcdguard-restore-{plan.id}.json")
+        _save(plan, plan_file)
+    _run(session, app, catalog, found, tool, plan, here, flags, plan_file)
+
+
+@click.group("restore", cls=RestoreGroup, default=_restore, help=_restore.help, epilog=_restore.epilog)
+def command() -> None:
+    """Stand for ``_restore``, whose help this shows."""
+
+
+@command.command(
+    "plan",
+    epilog="""
+    Examples:
+      etcdguard restore plan -o plan.json
+      etcdguard restore plan latest -o plan.json --data-dir cp1=/data/etcd --data-dir cp2=/data/etcd
+    """,
+)
+@click.argument("backup", metavar="[ID|latest]", default="latest")
+@click.option(
+    "-o",
+    "--output",
+    "target",
+    required=True,
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Where to.",
+)
+@plan_options
+@tool_option
+@repository_option
+@click.pass_obj
+def plan_command(
+    session: Session, /, backup: str, repository: str | None, target: Path, **flags: Any
+) -> None:
+    """Write the plan of a restore for all its hosts.
+
+    Copy FILE to every host unchanged: only members restored by one plan make one cluster.
+    """
+    from etcdguard.app import App
+
+    app = App(session.load())
+    found = app.first_catalog(repository, lambda catalog: catalog.resolve(backup))
+    plan = _plan(app, found, _tool(session, flags), {**flags, "names": (), "every": False})
+    _save(plan, target)
+    click.echo(plan_table(plan), err=True)
+    click.echo(f"\n{target}: copy it to each host and run `etcdguard restore run` there", err=True)
+
+
+@command.command(
+    "run",
+    epilog="""
+    Examples:
+      etcdguard restore run --plan plan.json --member cp2
+      etcdguard restore run --plan plan.json --member cp2 --yes --identity /dev/stdin < age-identity.txt
+    """,
+)
+@click.option(
+    "--plan",
+    "plan_file",
+    required=True,
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="What `etcdguard restore plan` wrote.",
+)
+@here_options
+@tool_option
+@run_options
+@ssh_options
+@repository_option
+@connection_options
+@output_option
+@click.pass_obj
+def run_command(session: Session, /, plan_file: Path, repository: str | None, **flags: Any) -> None:
+    """Carry out a plan for members on this machine, or with --all on all hosts.
+
+    A plan file that was changed in any way is refused. With --all, a run that was cut off goes on.
+    """
+    from etcdguard.app import App
+    from etcdguard.restore.plan import read_plan
+
+    _check_here(flags)
+    try:
+        plan = read_plan(plan_file.read_bytes())
+    except OSError as e:
+        raise UsageError(f"{plan_file} cannot be read: {e.strerror}", hint="check the path to --plan") from e
+    here = _here(plan, flags)
+    app = App(session.load())
+    if flags["every"] and is_over_hosts(app, plan):
+        _confirm(app, plan, here, flags)
+        restore_over_hosts(session, app, plan, {**flags, "repository": repository})
+        return
+    catalog, found = app.first_catalog(repository, lambda catalog: (catalog, catalog.get(plan.backup_id)))
+    tool = _tool(session, flags)
+    _confirm(app, plan, here, flags)
+    _run(session, app, catalog, found, tool, plan, here, flags, plan_file)
+
+
+command.add_command(status_command)
+command.add_command(rollback_command)
+command.add_command(cleanup_command)
+
+
+# -- steps -----------------------------------------------------------------------------------------------
+
+
+def _check_here(flags: dict[str, Any]) -> None:
+    if bool(flags["names"]) == flags["every"]:
+        raise UsageError(
+            "say which members live on this machine",
+            hint="--member NAME for each, or --all if all do; --dry-run shows the plan first",
+        )
+    require_confirmation(yes=flags["yes"])
+
+
+def _here(plan: RestorePlan, flags: dict[str, Any]) -> list[str]:
+    """The members to restore on this machine; raises UsageError for one the plan does not have."""
+    names = [member.name for member in plan.members] if flags["every"] else flags["names"]
+    return [plan.member(name).name for name in dict.fromkeys(names)]
+
+
+def _tool(session: Session, flags: dict[str, Any]) -> Tool:
+    from etcdguard.etcd.tools import restore_tool
+
+    return restore_tool(flags["etcdutl"], session.env.get("PATH", ""))
+
+
+def _plan(app: App, backup: Backup, tool: Tool, flags: dict[str, Any]) -> RestorePlan:
+    import secrets
+
+    from etcdguard.app_restore import configured_members
+    from etcdguard.restore.planner import Choices, make_plan
+
+    choices = Choices(
+        here=frozenset(flags["names"]),
+        all_here=flags["every"],
+        data_dirs=flags["data_dirs"],
+        wal_dirs=flags["wal_dirs"],
+        bump=flags["bump"],
+        mark_compacted=flags["mark_compacted"],
+        no_bump=flags["no_bump"],
+    )
+    return make_plan(
+        backup.manifest,
+        configured_members(app),
+        choices,
+        tool,
+        node=app.node,
+        now=app.clock.now(),
+        token_hex=secrets.token_hex,
+    )
+
+
+def _confirm(app: App, plan: RestorePlan, here: Sequence[str], flags: dict[str, Any]) -> None:
+    if flags["yes"]:
+        return
+    click.echo(plan_table(plan), err=True)
+    if flags["every"] and is_over_hosts(app, plan):
+        places = ", ".join(f"{member.name} on {member.host or app.node}" for member in plan.members)
+        click.echo(f"\nThis replaces {places}.", err=True)
+    else:
+        click.echo(f"\nThis replaces {', '.join(here)} on this machine.", err=True)
+    confirm_cluster(plan.cluster_name)
+
+
+def _save(plan: RestorePlan, target: Path) -> None:
+    from etcdguard.restore.files import write_private
+    from etcdguard.restore.plan import write_plan
+
+    if target.exists():
+        raise Refused(f"{target} exists", hint="choose another name, or move it away")
+    write_private(target, [write_plan(plan)])
+
+
+def _run(
+    session: Session,
+    app: App,
+    catalog: Catalog,
+    backup: Backup,
+    tool: Tool,
+    plan: RestorePlan,
+    here: Sequence[str],
+    flags: dict[str, Any],
+    plan_file: Path | None,
+) -> None:
+    from etcdguard.app_restore import restore_environment
+    from etcdguard.restore.environment import Overrides
+    from etcdguard.restore.report import next_steps
+    from etcdguard.restore.run import run
+
+    with (
+        session.progress() as progress,
+        restore_environment(
+            app,
+            catalog,
+            backup,
+            tool,
+            lambda: app.identities(flags["identity"]),
+            progress,
+            members=plan.members,
+        ) as environment,
+    ):
+        overrides = Overrides(unsigned=flags["allow_unsigned"], live_quorum=flags["live_quorum"])
+        result = run(plan, here, overrides, environment)
+    steps = next_steps(plan, result, None if plan_file is None else str(plan_file))
+    document = {
+        "restore": result.model_dump(mode="json"),
+        "plan_file": plan_file,
+        "next_steps": list(steps),
+    }
+    session.report(document, lambda _: result_table(result, steps))
+    if result.record_problem is not None:
+        raise PartialFailure(
+            f"the members are restored, but the repository has no record of it: {result.record_problem}",
+            hint="go on with the next steps; note the restore where you keep such things",
+        )

@@ -1,0 +1,152 @@
+"""The options of ``restore``, ``restore plan`` and ``restore run``, and how the three share one name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import reduce
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from etcdguard.cli.lazy import Group
+from etcdguard.cli.selection import identity_option
+from etcdguard.errors import UsageError
+
+__all__ = ["RestoreGroup", "here_options", "plan_options", "run_options", "ssh_options", "tool_option"]
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+_DEFAULT = "\0restore"
+
+
+class RestoreGroup(Group):
+    """``restore plan`` and ``restore run`` are commands; anything else goes to ``restore`` itself."""
+
+    def __init__(self, *args: Any, default: click.Command, **attributes: Any) -> None:
+        super().__init__(*args, **attributes)
+        self._default = default
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """See click.Group."""
+        known = (*self.commands, *ctx.help_option_names)
+        return super().parse_args(ctx, args if args and args[0] in known else [_DEFAULT, *args])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """See click.Group."""
+        if args[0] == _DEFAULT:
+            return "", self._default, args[1:]
+        return super().resolve_command(ctx, args)
+
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+        """See click.Command."""
+        return self._default.collect_usage_pieces(ctx)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """See click.Command."""
+        self._default.format_options(ctx, formatter)
+        self.format_commands(ctx, formatter)
+
+
+def _directories(
+    _context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
+) -> dict[str, str]:
+    found = {}
+    for value in values:
+        name, separator, directory = value.partition("=")
+        if not (name and separator and directory):
+            flag = parameter.opts[0]
+            raise UsageError(f"{flag} {value!r} is not NAME=DIR", hint=f"for example {flag} m1=/var/lib/etcd")
+        found[name] = directory
+    return found
+
+
+def _together(*decorators: Callable[[_Function], _Function]) -> Callable[[_Function], _Function]:
+    return lambda function: reduce(lambda inner, one: one(inner), reversed(decorators), function)
+
+
+here_options = _together(
+    click.option(
+        "--member",
+        "names",
+        multiple=True,
+        metavar="NAME",
+        help="Restore this member, which lives on this machine; may be repeated.",
+    ),
+    click.option(
+        "--all",
+        "every",
+        is_flag=True,
+        help="Restore all members: those on other hosts over ssh, the others here.",
+    ),
+)
+
+ssh_options = _together(
+    click.option(
+        "--ssh-config",
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        help="The configuration for ssh, instead of ~/.ssh/config.",
+    ),
+    click.option(
+        "--remote-command",
+        default="etcdguard",
+        show_default=True,
+        metavar="COMMAND",
+        help="What runs etcdguard on the other hosts, e.g. `sudo etcdguard`.",
+    ),
+    click.option(
+        "--remote-config", metavar="PATH", help="The configuration of etcdguard on the other hosts."
+    ),
+)
+
+plan_options = _together(
+    click.option(
+        "--data-dir",
+        "data_dirs",
+        multiple=True,
+        metavar="NAME=DIR",
+        callback=_directories,
+        help="A member's data directory (default: the configuration's, else /var/lib/etcd).",
+    ),
+    click.option(
+        "--wal-dir",
+        "wal_dirs",
+        multiple=True,
+        metavar="NAME=DIR",
+        callback=_directories,
+        help="A member's separate WAL directory.",
+    ),
+    click.option(
+        "--bump-revision",
+        "bump",
+        type=int,
+        metavar="N",
+        help="Lift revisions by N (default 1000000000 for Kubernetes, else not at all).",
+    ),
+    click.option(
+        "--mark-compacted", is_flag=True, help="Hide the revisions below; goes with --bump-revision."
+    ),
+    click.option("--no-bump", is_flag=True, help="No bump for Kubernetes either."),
+)
+
+tool_option = click.option(
+    "--etcdutl",
+    metavar="PATH",
+    type=click.Path(path_type=Path),
+    help="The etcdutl (or etcdctl before 3.6) to restore with (default: on PATH).",
+)
+
+run_options = _together(
+    click.option("--yes", is_flag=True, help="Do not ask for the cluster's name first."),
+    click.option("--allow-unsigned", is_flag=True, help="Restore a backup without a trusted signature."),
+    click.option(
+        "--i-know-quorum-is-alive",
+        "live_quorum",
+        is_flag=True,
+        help="Restore although the cluster still serves; what it accepted since the backup is lost.",
+    ),
+    identity_option,
+)

@@ -1,0 +1,323 @@
+"""The configuration as frozen types: attribute names are the YAML keys (docs/configuration.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+
+from etcdguard.config.scalars import (
+    Address,
+    BucketName,
+    Duration,
+    Endpoint,
+    HostPath,
+    HttpUrl,
+    Invalid,
+    LocalPath,
+    MemberUrl,
+    Name,
+    Prefix,
+    RecipientText,
+    SecretUrl,
+    Size,
+    SshDestination,
+    UnitName,
+    parse_duration,
+)
+
+__all__ = [
+    "Backup",
+    "Checks",
+    "Cluster",
+    "Config",
+    "ControlPlane",
+    "Daemon",
+    "Defrag",
+    "Encryption",
+    "FileRepository",
+    "Member",
+    "Notify",
+    "ObjectLock",
+    "Repository",
+    "Restore",
+    "Retention",
+    "S3Repository",
+    "Section",
+    "Service",
+    "Signing",
+    "Verify",
+]
+
+
+class Section(BaseModel):
+    """Immutable, strictly typed, and closed: a key that is not listed is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
+
+
+class Cluster(Section):
+    """How to reach etcd, and the name its backups stand under in every repository."""
+
+    name: Name
+    endpoints: Annotated[tuple[Endpoint, ...], Field(min_length=1)] = ("127.0.0.1:2379",)
+    cacert: LocalPath | None = None
+    cert: LocalPath | None = None
+    key: LocalPath | None = None
+    user: str | None = None
+    password: SecretStr | None = None
+    """Only ever from the environment; the file is refused if it holds one."""
+    password_file: LocalPath | None = None
+    server_name: str | None = None
+    """The name expected in the server's certificate, where it is not the host of the endpoint."""
+    command_timeout: Duration = parse_duration("5s")
+
+    @model_validator(mode="after")
+    def _check(self) -> Cluster:
+        if (self.cert is None) != (self.key is None):
+            missing = "key" if self.key is None else "cert"
+            raise Invalid(f"cert and key belong together, {missing} is missing", f"set {missing} as well")
+        if self.user is None and (self.password or self.password_file):
+            raise Invalid("there is a password but no user", "set user as well")
+        return self
+
+
+class Service(Section):
+    """What runs etcd on a member's host."""
+
+    kind: Literal["systemd", "static-pod"]
+    unit: UnitName | None = None
+    manifest: HostPath | None = None
+    user: str | None = None
+    group: str | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Service:
+        wanted, other = ("unit", "manifest") if self.kind == "systemd" else ("manifest", "unit")
+        if getattr(self, wanted) is None or getattr(self, other) is not None:
+            raise Invalid(f"a {self.kind} service has a {wanted} and no {other}", f"set {wanted} alone")
+        return self
+
+
+class ControlPlane(Section):
+    """What uses etcd on a member's host: stopped before it, started after it."""
+
+    units: tuple[UnitName, ...] = ()
+    manifests: tuple[HostPath, ...] = ()
+    restart_kubelet: bool = False
+
+
+class Member(Section):
+    """One member as it shall be restored."""
+
+    name: Name
+    host: SshDestination | None = None
+    ssh: SshDestination | None = None
+    peer_urls: Annotated[tuple[MemberUrl, ...], Field(min_length=1)]
+    client_urls: tuple[MemberUrl, ...] = ()
+    data_dir: HostPath
+    wal_dir: HostPath | None = None
+    service: Service | None = None
+    control_plane: ControlPlane | None = None
+    """None: beside a static pod's manifest kubeadm's three others, as far as the host has them."""
+
+    @property
+    def ssh_destination(self) -> str:
+        """What the ssh client is given."""
+        return self.ssh or self.host or self.name
+
+
+class ObjectLock(Section):
+    """Object lock asked of the store for every object, counted from when it is written."""
+
+    mode: Literal["GOVERNANCE", "COMPLIANCE"]
+    days: Annotated[int, Field(ge=1)]
+
+
+class S3Repository(Section):
+    """An S3 bucket. Credentials come from boto3's own chain, never from here."""
+
+    bucket: BucketName
+    prefix: Prefix = ""
+    endpoint_url: HttpUrl | None = None
+    region: str | None = None
+    addressing_style: Literal["auto", "path", "virtual"] = "auto"
+    sse: Literal["AES256", "aws:kms"] | None = None
+    sse_kms_key_id: str | None = None
+    object_lock: ObjectLock | None = None
+    storage_class: str | None = None
+    ca_bundle: LocalPath | None = None
+    checksum_mode: Literal["when_required", "when_supported"] | None = None
+    """None: ``when_required`` with a custom endpoint_url, else ``when_supported``."""
+    conditional_writes: Literal["required", "emulated"] = "required"
+    """``emulated`` looks before it writes, for stores that ignore If-None-Match and have one writer only."""
+
+    @model_validator(mode="after")
+    def _check(self) -> S3Repository:
+        if self.sse_kms_key_id is not None and self.sse != "aws:kms":
+            raise Invalid("sse_kms_key_id needs sse: aws:kms", "set sse: aws:kms or remove sse_kms_key_id")
+        return self
+
+
+class FileRepository(Section):
+    """A directory on this machine."""
+
+    path: LocalPath
+
+
+class Repository(Section):
+    """One place backups are kept in."""
+
+    name: Name
+    s3: S3Repository | None = None
+    file: FileRepository | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Repository:
+        if (self.s3 is None) == (self.file is None):
+            raise Invalid("a repository is either s3 or file", "give exactly one of s3 and file")
+        return self
+
+
+class Encryption(Section):
+    """Whom backups are encrypted to, and what opens them."""
+
+    recipients: tuple[RecipientText, ...] = ()
+    recipients_file: LocalPath | None = None
+    passphrase_file: LocalPath | None = None
+    identity_file: LocalPath | None = None
+    disabled: bool = False
+
+    @model_validator(mode="after")
+    def _check(self) -> Encryption:
+        ways = [self.recipients, self.recipients_file, self.passphrase_file]
+        given = sum(1 for way in ways if way)
+        if self.disabled:
+            if given or self.identity_file:
+                raise Invalid("disabled: true goes alone", "remove the other keys of encryption, or disabled")
+        elif given != 1:
+            raise Invalid(
+                "needs exactly one of recipients, recipients_file and passphrase_file",
+                "give one of them; only `disabled: true` stores backups in clear",
+            )
+        return self
+
+
+class Signing(Section):
+    """The key manifests are signed with, and the public keys that are believed (PEM files)."""
+
+    key_file: LocalPath | None = None
+    trusted_signers: tuple[LocalPath, ...] = ()
+
+
+class Backup(Section):
+    """How a snapshot is taken."""
+
+    schedule: Duration | None = None
+    """The interval between backups."""
+    prefer: Literal["follower", "local", "leader"] = "follower"
+    compression_level: Annotated[int, Field(ge=1, le=19)] = 1
+    spool_dir: LocalPath = Path("/var/lib/etcdguard/spool")
+    timeout: Duration = parse_duration("1h")
+    stall_timeout: Duration = parse_duration("30s")
+    hash_kv_timeout: Duration = parse_duration("3s")
+    """HashKV is recorded when the member can be expected to answer in this time."""
+    max_bytes: Size = 16 * 2**30
+    """Refuse a snapshot that grows past this."""
+
+
+Count = Annotated[int, Field(ge=0)]
+
+
+class Retention(Section):
+    """Which backups a prune keeps. An absent section keeps everything."""
+
+    keep_last: Count = 0
+    keep_hourly: Count = 0
+    keep_daily: Count = 0
+    keep_weekly: Count = 0
+    keep_monthly: Count = 0
+    keep_yearly: Count = 0
+    keep_within: Duration | None = None
+    min_verified: Count = 1
+
+    @model_validator(mode="after")
+    def _check(self) -> Retention:
+        numbers = (self.keep_last, self.keep_hourly, self.keep_daily, self.keep_weekly)
+        if not any((*numbers, self.keep_monthly, self.keep_yearly, self.keep_within)):
+            raise Invalid("keeps nothing", "set a keep_* rule, or remove the section to keep everything")
+        return self
+
+
+class Verify(Section):
+    """Intervals of the data check and of the restore drill."""
+
+    data: Duration | None = None
+    drill: Duration | None = None
+
+
+class Defrag(Section):
+    """When members are considered for defragmentation."""
+
+    schedule: Duration | None = None
+
+
+class Checks(Section):
+    """Health checks: their interval, and thresholds by check name."""
+
+    schedule: Duration | None = None
+    thresholds: dict[str, float] = {}
+
+
+class Restore(Section):
+    """A restore over several hosts."""
+
+    state_dir: LocalPath = Path("/var/lib/etcdguard/restore")
+    """The journals of restores, on every host."""
+
+
+class Daemon(Section):
+    """The long-running process."""
+
+    listen: Address | None = None
+    election: bool = True
+
+
+class Notify(Section):
+    """Who is told."""
+
+    webhooks: tuple[SecretUrl, ...] = ()
+
+
+class Config(Section):
+    """Everything the file, the environment and the flags say."""
+
+    cluster: Cluster
+    members: tuple[Member, ...] = ()
+    repositories: tuple[Repository, ...] = ()
+    encryption: Encryption
+    signing: Signing = Signing()
+    backup: Backup = Backup()
+    retention: Retention | None = None
+    verify: Verify = Verify()
+    defrag: Defrag = Defrag()
+    checks: Checks = Checks()
+    restore: Restore = Restore()
+    daemon: Daemon = Daemon()
+    notify: Notify = Notify()
+
+    @model_validator(mode="after")
+    def _check(self) -> Config:
+        _unique("members", (member.name for member in self.members))
+        _unique("repositories", (repository.name for repository in self.repositories))
+        return self
+
+
+def _unique(section: str, names: Iterable[str]) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise Invalid(f"two {section} are named {name!r}", "give each its own name")
+        seen.add(name)

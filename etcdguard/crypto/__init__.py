@@ -1,0 +1,1 @@
+"""age encryption and Ed25519 signatures on `cryptography` primitives."""

@@ -1,0 +1,1 @@
+"""A throwaway cluster on which the main job is shown end to end."""

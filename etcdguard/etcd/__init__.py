@@ -1,0 +1,1 @@
+"""Talking to etcd and reading its files."""

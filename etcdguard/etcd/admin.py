@@ -1,0 +1,55 @@
+"""A client that may also change the cluster: its members, and single keys."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from etcdguard.etcd.client import RANGE, EtcdClient, Method
+from etcdguard.etcd.wire import wire_pb2 as wire
+from etcdguard.model import hex_id
+
+__all__ = ["AdminClient"]
+
+_MEMBER_ADD = Method("/etcdserverpb.Cluster/MemberAdd", wire.MemberAddResponse)
+_MEMBER_REMOVE = Method("/etcdserverpb.Cluster/MemberRemove", wire.MemberRemoveResponse)
+_MEMBER_PROMOTE = Method("/etcdserverpb.Cluster/MemberPromote", wire.MemberPromoteResponse)
+_PUT = Method("/etcdserverpb.KV/Put", wire.PutResponse)
+_DELETE = Method("/etcdserverpb.KV/DeleteRange", wire.DeleteRangeResponse)
+
+
+class AdminClient(EtcdClient):
+    """EtcdClient with the calls that write. Each takes a quorum.
+
+    ClusterUnhealthy when etcd refuses, which for members may pass: it wants every voter connected for 5 s
+    before it changes them, and a learner caught up before it promotes it. An error does not always mean that
+    nothing happened: the answer may have been lost.
+    """
+
+    def add_learner(self, endpoint: str, peer_urls: Sequence[str]) -> str:
+        """Announce a new member without a vote; returns its id."""
+        request = wire.MemberAddRequest(peerURLs=peer_urls, isLearner=True)
+        answer = self._call(self._options.address(endpoint), _MEMBER_ADD, request)
+        return hex_id(answer.member.ID)
+
+    def remove_member(self, endpoint: str, member_id: str) -> None:
+        """Take a member out of the cluster, for good: its id never comes back."""
+        request = wire.MemberRemoveRequest(ID=int(member_id, 16))
+        self._call(self._options.address(endpoint), _MEMBER_REMOVE, request)
+
+    def promote_member(self, endpoint: str, member_id: str) -> None:
+        """Give a learner its vote."""
+        request = wire.MemberPromoteRequest(ID=int(member_id, 16))
+        self._call(self._options.address(endpoint), _MEMBER_PROMOTE, request)
+
+    def put(self, endpoint: str, key: bytes, value: bytes) -> None:
+        """Write one key."""
+        self._call(self._options.address(endpoint), _PUT, wire.PutRequest(key=key, value=value))
+
+    def get(self, endpoint: str, key: bytes) -> bytes | None:
+        """The value of one key by a linearizable read; None when there is none."""
+        answer = self._call(self._options.address(endpoint), RANGE, wire.RangeRequest(key=key))
+        return answer.kvs[0].value if answer.kvs else None
+
+    def delete(self, endpoint: str, key: bytes) -> None:
+        """Delete one key; an absent one is success."""
+        self._call(self._options.address(endpoint), _DELETE, wire.DeleteRangeRequest(key=key))

@@ -1,0 +1,1 @@
+"""Restore: plan, preflight, stage, swap, gate, record."""

@@ -1,0 +1,72 @@
+"""A host of the restore: somewhere a step can be run. This machine is one; ``restore.ssh`` has the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from etcdguard.restore.node import Node
+from etcdguard.restore.plan import RestorePlan
+from etcdguard.restore.steps import StepAnswer, StepRequest
+
+__all__ = ["Host", "LocalHost", "Site", "sites_of"]
+
+
+class Host(Protocol):
+    """One machine. A step may be sent again at any time: it goes on where it was, or confirms."""
+
+    @property
+    def name(self) -> str:
+        """As the plan calls it."""
+
+    def run(self, request: StepRequest, timeout: float) -> StepAnswer:
+        """Run a step to its end, in at most ``timeout`` seconds.
+
+        A step that failed is an answer. Raises EtcdGuardError when there is none; what the step has done by
+        then is not known.
+        """
+
+    def interrupt(self) -> None:
+        """Ask a running step to end early where it safely can. May be called from any thread."""
+
+    def close(self) -> None:
+        """Let go of connections; a later step makes new ones."""
+
+
+class LocalHost:
+    """This machine, in this process."""
+
+    def __init__(self, name: str, node: Node) -> None:
+        self.name = name
+        self._node = node
+
+    def run(self, request: StepRequest, timeout: float) -> StepAnswer:
+        """See Host; the steps have limits of their own."""
+        del timeout
+        return self._node.answer(request)
+
+    def interrupt(self) -> None:
+        """See Host: what runs here is left to finish."""
+
+    def close(self) -> None:
+        """See Host."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """A host and the plan's members that live on it."""
+
+    host: Host
+    members: tuple[str, ...]
+
+
+def sites_of(plan: RestorePlan, here: str, host: Callable[[str, Sequence[str]], Host]) -> tuple[Site, ...]:
+    """The plan's hosts in order; ``host`` makes one from its name in the plan and its members' names.
+
+    ``here`` is this machine's name, for members of unknown host.
+    """
+    members: dict[str, list[str]] = {}
+    for member in plan.members:
+        members.setdefault(member.host or here, []).append(member.name)
+    return tuple(Site(host(name, names), tuple(names)) for name, names in members.items())

@@ -1,0 +1,1 @@
+"""Replacing one lost member of a cluster that still has its quorum."""

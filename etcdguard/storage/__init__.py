@@ -1,0 +1,1 @@
+"""Object stores: one small seam (`base.ObjectStore`) and its implementations."""

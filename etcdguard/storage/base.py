@@ -1,0 +1,105 @@
+"""The seam between etcdguard and anything that keeps objects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+__all__ = ["MultipartWriter", "ObjectInfo", "ObjectStore", "RepositoryStore", "StaleUpload", "UploadJanitor"]
+
+
+@dataclass(frozen=True)
+class ObjectInfo:
+    """What a store says of an object: its key and its size in bytes."""
+
+    key: str
+    size: int
+
+
+class MultipartWriter(Protocol):
+    """An object in the making. Nothing is visible at its key before ``complete`` returns.
+
+    Parts are numbered from 1, may be written from several threads and more than once (the last write wins);
+    every part but the last is at least ``min_part_size`` bytes. After ``abort`` nothing of it remains.
+    """
+
+    min_part_size: int
+
+    def write_part(self, number: int, data: bytes) -> None:
+        """Store part ``number``; idempotent."""
+
+    def complete(self) -> ObjectInfo:
+        """Assemble the parts in number order; idempotent: a second call after success confirms it."""
+
+    def abort(self) -> None:
+        """Forget every part; idempotent; never raises for an upload that is already gone."""
+
+
+class ObjectStore(Protocol):
+    """Flat keys to immutable bytes.
+
+    Keys are relative ``/``-separated paths without ``.``, ``..`` or empty parts (``storage.arguments``), and
+    no key is the folder of another: several stores keep them as files.
+
+    Contract (tests/contract/test_object_store.py runs it over every implementation):
+
+    - A returned ``put`` or ``complete`` is durable and visible to every later call (read-after-write).
+    - An error is never an empty answer: a key that cannot be read raises something other than ObjectNotFound
+      unless the store said that it does not exist.
+    - Errors are from etcdguard.errors: ObjectNotFound, ObjectExists, AccessDenied, StoreUnavailable (worth a
+      retry) and RepositoryError; foreign exceptions are translated inside the implementation.
+    - Instances may be shared by threads.
+    """
+
+    name: str
+    """The repository's name in the configuration; for messages and results."""
+
+    def put(self, key: str, data: bytes, *, create_only: bool = False) -> None:
+        """Store a small object atomically.
+
+        With ``create_only`` a key that is taken raises ObjectExists, and nothing is changed.
+        """
+
+    def get(self, key: str, *, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
+        """Yield the object's bytes (a range of them) in pieces of at most 1 MiB.
+
+        Raises ObjectNotFound (at the latest on the first piece) and StoreUnavailable when the body ends
+        early. A range is cut at the end of the object; one that begins there or beyond yields nothing.
+        """
+
+    def head(self, key: str) -> ObjectInfo:
+        """Facts of one object; raises ObjectNotFound."""
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """Every object whose key starts with ``prefix``, in key order: complete, or raises; never partial."""
+
+    def delete(self, key: str) -> None:
+        """Remove the object; an absent key is success."""
+
+    def multipart(self, key: str) -> MultipartWriter:
+        """Begin an object too large for one ``put``."""
+
+
+@dataclass(frozen=True)
+class StaleUpload:
+    """A multipart upload that was begun and neither completed nor aborted."""
+
+    key: str
+    upload_id: str
+    started_at: datetime
+
+
+class UploadJanitor(Protocol):
+    """Finds and removes what interrupted multipart uploads left behind. Every ObjectStore here is one too."""
+
+    def stale_uploads(self, prefix: str) -> Sequence[StaleUpload]:
+        """Every unfinished upload below ``prefix``: complete, or raises."""
+
+    def abort_upload(self, upload: StaleUpload) -> None:
+        """Remove it; an absent upload is success."""
+
+
+class RepositoryStore(ObjectStore, UploadJanitor, Protocol):
+    """What every implementation here is: a store that can also clear away unfinished uploads."""

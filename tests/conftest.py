@@ -1,0 +1,18 @@
+"""What every test can use."""
+
+from __future__ import annotations
+
+import signal
+
+# A shell starts background jobs with Ctrl-C ignored, nohup ignores the hang-up, and children inherit both:
+# the tests of interrupts need them as a terminal gives them.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+pytest_plugins = [
+    "tests.support.fixtures_etcd",
+    "tests.support.fixtures_hosts",
+    "tests.support.fixtures_s3",
+]

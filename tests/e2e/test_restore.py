@@ -1,0 +1,347 @@
+"""The command line over a real cluster: back it up, lose it, restore it; and every refusal on the way."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from etcdguard.etcd.local import LocalCluster
+from tests.support.etcd_versions import EtcdPrograms, default_programs
+from tests.support.etcdctl import Etcdctl
+from tests.support.fixtures_etcd import ClusterFactory
+from tests.support.load import History, write_history
+from tests.support.restores import wait_applied
+
+
+@dataclass
+class Site:
+    """One machine with a whole cluster on it, its configuration, and one backup in a local repository."""
+
+    folder: Path
+    cluster: LocalCluster
+    programs: EtcdPrograms
+    history: History
+
+    def __call__(
+        self, *args: str | Path, stdin: int = subprocess.DEVNULL
+    ) -> subprocess.CompletedProcess[str]:
+        inherited = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("ETCDGUARD_", "ETCDCTL_"))
+        }
+        return subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "etcdguard",
+                "--config",
+                str(self.folder / "config.yaml"),
+                *map(str, args),
+            ],
+            env=inherited | {"PATH": self.programs.search_path},
+            cwd=self.folder,
+            stdin=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def good(self, *args: str | Path) -> str:
+        done = self(*args)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    @property
+    def data_dirs(self) -> list[str]:
+        return [f"--data-dir={name}={self.cluster.data_dir(name)}" for name in self.cluster.names]
+
+    @property
+    def data_files(self) -> set[Path]:
+        return {path for path in self.cluster.base.rglob("*") if path.name != "etcd.log"}
+
+    def only(self, pattern: str) -> Path:
+        (found,) = self.folder.glob(pattern)
+        return found
+
+
+def _backed_up(folder: Path, cluster: LocalCluster, programs: EtcdPrograms) -> Site:
+    site = Site(folder, cluster, programs, write_history(cluster))
+    wait_applied(Etcdctl(programs.etcdctl, cluster), site.history.revision)
+    site.good("init", "--cluster-name=prod", f"--endpoints={','.join(cluster.client_urls)}")
+    site.good("backup")
+    return site
+
+
+@pytest.fixture
+def site(cluster_factory: ClusterFactory, etcd_binaries: EtcdPrograms, tmp_path: Path) -> Site:
+    return _backed_up(tmp_path, cluster_factory(), etcd_binaries)
+
+
+@pytest.fixture
+def stopped(site: Site) -> Site:
+    site.cluster.stop()
+    return site
+
+
+def test_a_lost_cluster_comes_back_from_the_command_line(stopped: Site) -> None:
+    shutil.rmtree(stopped.cluster.data_dir(stopped.cluster.names[0]))
+    flags = [*stopped.data_dirs, "--all"]
+    shown = json.loads(stopped.good("restore", "--dry-run", "-o", "json", *flags))
+
+    done = json.loads(stopped.good("restore", "--yes", "-o", "json", *flags))
+
+    stopped.cluster.start_all()
+    stopped.cluster.wait_healthy()
+    restored = done["restore"]
+    etcdctl = Etcdctl(stopped.programs.etcdctl, stopped.cluster)
+    # The history stands below /registry/, so this is taken for a Kubernetes cluster.
+    assert etcdctl.revision() == restored["revision"] == stopped.history.revision + 1_000_000_000
+    assert len(set(etcdctl.hash_kv().values())) == 1
+    for key, value in list(stopped.history.live.items())[:5]:
+        assert etcdctl.get(key) == value
+    assert (restored["backup_id"], restored["revision"]) == (
+        shown["plan"]["backup_id"],
+        shown["plan"]["revision"],
+    )
+    assert [len(member["kept"]) for member in restored["members"]] == [0, 1, 1]
+    assert any("kube-apiserver" in step for step in done["next_steps"])
+    assert done["plan_file"] is None
+    event = json.loads(stopped.only("repository/prod/events/*-restore-*.json").read_text())
+    assert (event["kind"], event["plan_id"]) == ("restore", restored["plan_id"])
+    assert stopped.only("repository/prod/events/*-restore-*.json.sig").stat().st_size == 64
+
+
+def test_members_follow_one_after_the_other_with_the_plan_of_the_first(stopped: Site) -> None:
+    first, *others = stopped.cluster.names
+    flags = ["--yes", "--no-bump"]
+    done = stopped.good("restore", *stopped.data_dirs, "--member", first, *flags)
+    plan = stopped.only("etcdguard-restore-*.json")
+    assert plan.stat().st_mode & 0o777 == 0o600
+    assert f"etcdguard restore run --plan {plan.name} --member {others[0]}" in done
+
+    for name in others:
+        stopped.good("restore", "run", "--plan", plan.name, "--member", name, "--yes")
+
+    stopped.cluster.start_all()
+    stopped.cluster.wait_healthy()
+    etcdctl = Etcdctl(stopped.programs.etcdctl, stopped.cluster)
+    assert etcdctl.revision() == stopped.history.revision
+    assert len(set(etcdctl.hash_kv().values())) == 1
+
+
+def test_a_plan_is_written_once_and_privately_and_shows_what_it_does(stopped: Site) -> None:
+    done = stopped("restore", "plan", "-o", "plan.json", *stopped.data_dirs)
+
+    assert done.returncode == 0, done.stderr
+    plan = json.loads((stopped.folder / "plan.json").read_text())["plan"]
+    assert (stopped.folder / "plan.json").stat().st_mode & 0o777 == 0o600
+    for member in plan["members"]:
+        assert " ".join(member["argv"]) in done.stderr
+    again = stopped("restore", "plan", "-o", "plan.json", *stopped.data_dirs)
+    assert (again.returncode, again.stderr.splitlines()[0]) == (15, "error: plan.json exists")
+
+
+def test_on_a_terminal_the_cluster_must_be_named(stopped: Site) -> None:
+    before = stopped.data_files
+    keyboard, terminal = pty.openpty()
+    try:
+        os.write(keyboard, b"production\n")
+        refused = stopped("restore", "--all", *stopped.data_dirs, stdin=terminal)
+        assert stopped.data_files == before
+        os.write(keyboard, b"prod\n")
+        done = stopped("restore", "--all", *stopped.data_dirs, stdin=terminal)
+    finally:
+        os.close(keyboard)
+        os.close(terminal)
+
+    assert refused.returncode == 15
+    assert "not the cluster's name" in refused.stderr
+    assert "This replaces etcd-1, etcd-2, etcd-3 on this machine." in done.stderr
+    assert done.returncode == 0, done.stderr
+
+
+def test_dry_run_changes_nothing_and_needs_nothing_stopped(site: Site) -> None:
+    before = {path for path in site.folder.rglob("*") if not path.is_relative_to(site.cluster.base)}
+
+    out = site.good("restore", "--dry-run", *site.data_dirs)
+
+    assert f"{site.programs.restore.path} snapshot restore" in out
+    assert "was a learner" not in out
+    assert {path for path in site.folder.rglob("*") if not path.is_relative_to(site.cluster.base)} == before
+
+
+# -- refusals ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def ruin(shared_cluster: LocalCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """One stopped site for all refusals: they change nothing, and what a test arranges is taken back."""
+    folder = tmp_path_factory.mktemp("ruin")
+    with LocalCluster(shared_cluster.etcd, folder / "clusters", unsafe_no_fsync=True) as cluster:
+        site = _backed_up(folder, cluster, default_programs())
+        cluster.stop()
+        yield site
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def refusing(ruin: Site, tmp_path: Path) -> Iterator[Site]:
+    """The ruin, whose every file outside the members' directories comes back after the test."""
+    saved = tmp_path / "saved"
+    shutil.copytree(ruin.folder, saved, ignore=lambda *_: {"clusters"})
+    yield ruin
+    for path in ruin.folder.iterdir():
+        if path.name != "clusters":
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    shutil.copytree(saved, ruin.folder, dirs_exist_ok=True)
+
+
+Arrange = Callable[[Site], list[str | Path]]
+
+
+def _run(site: Site) -> list[str | Path]:
+    return ["restore", "--yes", "--all", *site.data_dirs]
+
+
+def _wrong_identity(site: Site) -> list[str | Path]:
+    site.good("--config", site.folder / "other" / "config.yaml", "init")
+    return [*_run(site), "--identity", site.only("other/*identity*")]
+
+
+def _no_identity(site: Site) -> list[str | Path]:
+    site.only("*identity*").unlink()
+    return _run(site)
+
+
+def _unsigned(site: Site) -> list[str | Path]:
+    site.only("repository/prod/backups/*/manifest.json.sig").unlink()
+    return _run(site)
+
+
+def _badly_signed(site: Site) -> list[str | Path]:
+    signature = site.only("repository/prod/backups/*/manifest.json.sig")
+    signature.chmod(0o600)
+    signature.write_bytes(bytes(64))
+    return _run(site)
+
+
+def _damaged(position: int) -> Arrange:
+    def arrange(site: Site) -> list[str | Path]:
+        stored = site.only("repository/prod/backups/*/snapshot.*")
+        data = bytearray(stored.read_bytes())
+        data[position] ^= 1
+        stored.chmod(0o600)
+        stored.write_bytes(data)
+        return _run(site)
+
+    return arrange
+
+
+def _edited_plan(site: Site) -> list[str | Path]:
+    site.good("restore", "plan", "-o", "plan.json", *site.data_dirs)
+    plan = site.folder / "plan.json"
+    plan.write_text(plan.read_text().replace("/data", "/date"))
+    return ["restore", "run", "--plan", plan, "--all", "--yes"]
+
+
+def _foreign(site: Site) -> list[str | Path]:
+    (site.folder / "home").mkdir()
+    (site.folder / "home" / "letter").write_text("x")
+    return [*_run(site), f"--data-dir={site.cluster.names[0]}={site.folder / 'home'}"]
+
+
+def _with(*args: str) -> Arrange:
+    return lambda site: [*_run(site), *args]
+
+
+REFUSALS: dict[str, tuple[Arrange, int, str, str]] = {
+    "wrong identity": (_wrong_identity, 12, "opens this encrypted file", ""),
+    "no identity": (_no_identity, 12, "identity", ""),
+    "unsigned": (_unsigned, 15, "is not signed", "--allow-unsigned"),
+    "badly signed": (_badly_signed, 13, "not signed by anyone trusted", "trusted_signers"),
+    "damaged middle": (_damaged(-500), 13, "", ""),
+    "damaged end": (_damaged(-1), 13, "", ""),
+    "edited plan": (_edited_plan, 15, "was changed", "make a new one"),
+    "no such plan": (
+        lambda _: ["restore", "run", "--plan", "none.json", "--all", "--yes"],
+        64,
+        "none.json cannot be read",
+        "--plan",
+    ),
+    "foreign directory": (_foreign, 15, "not etcd's", "move the directory away"),
+    "nobody to ask": (lambda site: ["restore", "--all", *site.data_dirs], 64, "confirm", "--yes"),
+    "no member": (lambda site: ["restore", "--yes", *site.data_dirs], 64, "which members", "--member NAME"),
+    "unknown member": (lambda _: ["restore", "--yes", "--member", "m9"], 64, "'m9'", "etcdguard show"),
+    "shared directory": (lambda _: ["restore", "--yes", "--all"], 64, "overlap", "--data-dir NAME=DIR"),
+    "bad NAME=DIR": (_with("--data-dir", "x"), 64, "'x' is not NAME=DIR", "m1=/var/lib/etcd"),
+    "bump alone": (_with("--bump-revision", "5"), 64, "go together", "both or neither"),
+    "no such tool": (_with("--etcdutl", "/no/etcdutl"), 64, "/no/etcdutl is not an executable", "path"),
+    "no such backup": (
+        lambda site: ["restore", "20200101T000000Z-r00000000000000000001-00000000", *_run(site)[1:]],
+        10,
+        "no backup",
+        "list",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+def test_refusals_are_two_lines_and_change_nothing(refusing: Site, case: str) -> None:
+    arrange, code, message, hint = REFUSALS[case]
+    args = arrange(refusing)
+    before = refusing.data_files
+
+    done = refusing(*args)
+
+    errors = [line for line in done.stderr.splitlines() if not line.startswith("{")]
+    assert done.returncode == code, done.stderr
+    assert len(errors) == 2, done.stderr
+    assert errors[0].startswith("error: ")
+    assert message in errors[0]
+    assert errors[1].startswith("hint: ")
+    assert hint in errors[1]
+    assert done.stdout == ""
+    assert refusing.data_files == before
+
+
+def test_a_running_cluster_is_refused(site: Site) -> None:
+    before = {path.name for path in site.cluster.base.iterdir()}
+
+    done = site(*_run(site))
+
+    assert done.returncode == 15
+    assert "the cluster is alive" in done.stderr
+    assert "uses" in done.stderr
+    assert "stop etcd on this machine" in done.stderr
+    assert {path.name for path in site.cluster.base.iterdir()} == before
+
+
+def test_a_tool_of_another_version_is_refused(refusing: Site, tmp_path: Path) -> None:
+    etcdutl = tmp_path / "bin" / "etcdutl"
+    etcdutl.parent.mkdir()
+    etcdutl.write_text("#!/bin/sh\necho 'etcdutl version: 3.99.0'\n")
+    etcdutl.chmod(0o755)
+
+    done = refusing(*_run(refusing), "--etcdutl", etcdutl)
+
+    assert done.returncode == 15
+    assert f"etcdutl 3.99.0, but the backup is of etcd {refusing.programs.version}" in done.stderr
+
+
+def test_an_unsigned_backup_can_be_restored_by_name_of_the_risk(stopped: Site) -> None:
+    args = _unsigned(stopped)
+
+    document: dict[str, Any] = json.loads(stopped.good(*args, "--allow-unsigned", "-o", "json"))
+
+    assert len(document["restore"]["members"]) == 3

@@ -1,0 +1,350 @@
+"""``restore --all`` over ssh onto three machines on which systemd runs etcd over mutual TLS."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from etcdguard.etcd.local import TlsFiles
+from tests.e2e.running import Installation
+from tests.support.etcd_versions import EtcdPrograms
+from tests.support.hosts import Host, HostSet
+from tests.support.hosts_etcd import (
+    CONTROL_PLANE,
+    MANIFESTS,
+    STATIC_POD_TLS,
+    SYSTEMD_TLS,
+    HostCluster,
+    HostPki,
+    client_url,
+    deploy_etcd,
+    deploy_static_pods,
+    peer_url,
+    remove_etcd,
+)
+
+pytestmark = pytest.mark.slow
+
+DATA = "/var/lib/etcd"
+PHASES = ("stage", "quiesce", "barrier", "swap", "gate", "start", "prove", "reopen")
+
+
+@dataclass
+class Site:
+    """A cluster on the hosts, and an installation here from which it is backed up and restored."""
+
+    hosts: HostSet
+    cluster: HostCluster
+    here: Installation
+
+    def restore(self, *flags: str, code: int = 0) -> Any:
+        done = self.here.run("restore", "--all", *self.flags, *flags, code=code, **self.path)
+        return done.document if code == 0 else done.problem
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        return ("--yes", "-o", "json", "--ssh-config", str(self.hosts.ssh_config))
+
+    @property
+    def path(self) -> dict[str, Any]:
+        return {"PATH": f"{self.cluster.programs.search_path}:/usr/bin:/bin"}
+
+    def put(self, key: str, value: str) -> None:
+        self.cluster.etcdctl.run("put", key, value)
+
+    def assert_serves(self, **expected: str) -> None:
+        """Three voters, one leader, equal hashes, these values, and it takes writes."""
+        self.cluster.wait_healthy()
+        etcdctl = self.cluster.etcdctl
+        members = etcdctl.json("member", "list")["members"]
+        assert [member.get("isLearner", False) for member in members] == [False] * 3
+        leaders = {one["Status"]["leader"] for one in etcdctl.json("endpoint", "status")}
+        assert len(leaders) == 1
+        assert len(set(etcdctl.hash_kv().values())) == 1
+        for key, value in expected.items():
+            assert etcdctl.get(key) == value
+        self.put("after", "written")
+
+    def destroy(self, *names: str) -> None:
+        for host in (self.hosts[name] for name in names):
+            # Not left to start again: without data, but with state "new", it would found an empty cluster.
+            host.systemctl("stop", "etcd.service")
+            host.run("sh", "-c", f"rm -rf {DATA}/member")
+
+    def kept(self, host: Host) -> list[str]:
+        found = host.run("sh", "-c", "ls -d /var/lib/etcd.* 2>/dev/null", check=False).stdout
+        return found.split()
+
+
+_UNIT = {"kind": "systemd", "unit": "etcd.service"}
+_POD = {"kind": "static-pod", "manifest": f"{MANIFESTS}/etcd.yaml"}
+
+
+def _settings(site: Installation, cluster: HostCluster, service: dict[str, str]) -> dict[str, Any]:
+    members = [
+        {
+            "name": host.name,
+            "host": host.address,
+            "ssh": host.name,
+            "peer_urls": [peer_url(host)],
+            "client_urls": [client_url(host)],
+            "data_dir": DATA,
+            "service": dict(service),
+        }
+        for host in cluster.hosts
+    ]
+    return {**site.settings, "members": members, "restore": {"state_dir": str(site.folder / "state")}}
+
+
+def _install_on(host: Host, site: Installation, cluster: HostCluster, tls: TlsFiles) -> None:
+    """The same repository, and no way to open backups: the identity comes with the restore."""
+    settings = {
+        "cluster": {
+            "name": "prod",
+            "endpoints": list(cluster.client_urls),
+            "cacert": str(tls.ca),
+            "cert": str(tls.client_cert),
+            "key": str(tls.client_key),
+        },
+        "repositories": site.settings["repositories"],
+        "encryption": {"recipients": site.settings["encryption"]["recipients"]},
+        "signing": {"trusted_signers": ["/etc/etcdguard/signing.pub.pem"]},
+    }
+    host.write("/etc/etcdguard/config.yaml", yaml.safe_dump(settings))
+    host.write("/etc/etcdguard/signing.pub.pem", site.public_key.read_bytes())
+
+
+@pytest.fixture
+def folder(three_hosts: HostSet, host_share: Path) -> Iterator[Path]:
+    """Where the installation goes; afterwards the hosts are clean."""
+    folder = host_share / "etcdguard"
+    yield folder
+    for host in three_hosts:
+        host.run("sh", "-c", "rm -rf /etc/etcdguard /var/lib/etcdguard /etc/systemd/system/*.service.d")
+    remove_etcd(three_hosts.hosts)
+    shutil.rmtree(folder)
+
+
+def _made(hosts: HostSet, cluster: HostCluster, folder: Path, service: dict[str, str], tls: TlsFiles) -> Site:
+    here = Installation(folder)
+    here.settings["cluster"] = {
+        "name": "prod",
+        "endpoints": list(cluster.client_urls),
+        "cacert": str(cluster.tls.ca),
+        "cert": str(cluster.tls.client_cert),
+        "key": str(cluster.tls.client_key),
+    }
+    here.settings = _settings(here, cluster, service)
+    here.save()
+    for host in hosts:
+        _install_on(host, here, cluster, tls)
+    return Site(hosts, cluster, here)
+
+
+@pytest.fixture
+def site(three_hosts: HostSet, host_pki: HostPki, folder: Path, etcd_binaries: EtcdPrograms) -> Site:
+    cluster = deploy_etcd(three_hosts.hosts, host_pki, etcd_binaries)
+    made = _made(three_hosts, cluster, folder, _UNIT, SYSTEMD_TLS)
+    made.put("key", "backed up")
+    made.here.backup()
+    made.put("key", "written later")
+    return made
+
+
+@pytest.fixture
+def kubernetes(three_hosts: HostSet, host_pki: HostPki, folder: Path, etcd_binaries: EtcdPrograms) -> Site:
+    cluster = deploy_static_pods(three_hosts.hosts, host_pki, etcd_binaries)
+    made = _made(three_hosts, cluster, folder, _POD, STATIC_POD_TLS)
+    made.put("/registry/key", "backed up")
+    made.here.backup()
+    made.put("/registry/key", "written later")
+    return made
+
+
+def test_three_destroyed_members_come_back_and_can_be_restored_again(site: Site) -> None:
+    site.destroy("cp1", "cp2", "cp3")
+
+    done = site.restore()["restore"]
+
+    site.assert_serves(key="backed up")
+    status = site.cluster.etcdctl.json("endpoint", "status")
+    assert {format(one["Status"]["header"]["cluster_id"], "x") for one in status} == {done["cluster_id"]}
+    assert done["hosts"] == {host.address: [host.name] for host in site.hosts}
+    assert set(done["seconds"]) == {"preflight", *PHASES, "record"}
+    assert done["downtime_seconds"] < sum(done["seconds"].values()) + 1
+    assert set(done["proof"]) >= {"members", "leader", "revision", "hash", "canary"}
+    for host in site.hosts:
+        assert host.run("stat", "-c", "%U %a", DATA, f"{DATA}/member").stdout == "etcd 700\netcd 700\n"
+        assert host.is_active("etcd.service")
+        assert not host.run("sh", "-c", "grep -r AGE-SECRET /var/lib/etcdguard", check=False).stdout
+
+    site.here.backup()
+    refused = site.restore(code=15)
+    assert "the cluster is alive" in refused[0]
+    again = site.restore("--i-know-quorum-is-alive")["restore"]
+
+    site.assert_serves(key="backed up", after="written")
+    assert again["cluster_id"] != done["cluster_id"]
+    removed = site.here.json("restore", "cleanup", again["plan_id"], "--yes")["removed"]
+    assert all(len(paths) == 1 for paths in removed.values())
+    site.assert_serves(after="written")
+
+
+def test_a_stale_survivor_is_replaced_with_the_others(site: Site) -> None:
+    site.destroy("cp1", "cp2")
+    assert site.hosts["cp3"].is_active("etcd.service")
+
+    done = site.restore()["restore"]
+
+    site.assert_serves(key="backed up")
+    assert f"{DATA}.before-{done['plan_id']}" in site.kept(site.hosts["cp3"])
+
+
+def test_static_pods_and_the_control_plane_come_back(kubernetes: Site) -> None:
+    served = kubernetes.cluster.etcdctl.revision()
+    before = {host.name: host.processes("kube-apiserver") for host in kubernetes.hosts}
+    assert all(before.values())
+
+    done = kubernetes.restore("--i-know-quorum-is-alive")["restore"]
+
+    kubernetes.assert_serves(**{"/registry/key": "backed up"})
+    assert done["revision"] > served + 100_000_000
+    assert kubernetes.cluster.etcdctl.revision() > done["revision"]
+    for host in kubernetes.hosts:
+        for name in ("etcd", *CONTROL_PLANE):
+            assert host.exists(f"{MANIFESTS}/{name}.yaml")
+            assert len(host.processes(name)) == 1
+        assert host.processes("kube-apiserver") != before[host.name]
+
+
+def _killed_at(site: Site, phase: str) -> str:
+    """SIGKILL the orchestrator when it begins a phase; answers the plan's id."""
+    before = set((site.here.folder / "state").glob("*/"))
+    process = site.here.start("restore", "--all", *site.flags, "--i-know-quorum-is-alive", **site.path)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("{") and json.loads(line).get("phase") == phase:
+            break
+    process.kill()
+    process.communicate()
+    (folder,) = set((site.here.folder / "state").glob("*/")) - before
+    return folder.name
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_a_killed_orchestrator_goes_back_or_on(site: Site, phase: str) -> None:
+    plan = _killed_at(site, phase)
+    if phase == "reopen":
+        assert "proven and in service" in site.here.run("restore", "rollback", plan, "--yes", code=15).err
+    else:
+        site.here.run("restore", "rollback", plan, "--yes")
+        site.assert_serves(key="written later")
+        assert not [name for host in site.hosts for name in site.kept(host)]
+        plan = _killed_at(site, phase)
+
+    plan_file = site.here.folder / "state" / plan / "plan.json"
+    flags = (*site.flags, "--i-know-quorum-is-alive")
+    site.here.run("restore", "run", "--plan", plan_file, "--all", *flags, code=0, **site.path)
+
+    site.assert_serves(key="backed up")
+    state = site.here.json("restore", "status", plan)
+    assert state["phase"] == "finished"
+    assert {one["phase"] for one in state["hosts"].values()} == {"reopened"}
+
+
+@pytest.mark.parametrize("phase", ["stage", "swap", "start"])
+def test_an_interrupt_puts_everything_back(site: Site, phase: str) -> None:
+    process = site.here.start("restore", "--all", *site.flags, "--i-know-quorum-is-alive", **site.path)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("{") and json.loads(line).get("phase") == phase:
+            break
+    process.send_signal(signal.SIGINT)
+    _, complaints = process.communicate()
+
+    assert process.returncode == 130, complaints
+    site.assert_serves(key="written later")
+    assert not [name for host in site.hosts for name in site.kept(host)]
+
+
+def test_a_host_that_is_lost_in_the_middle_and_comes_back(site: Site) -> None:
+    process = site.here.start("restore", "--all", *site.flags, "--i-know-quorum-is-alive", **site.path)
+    assert process.stderr is not None
+    lost = site.hosts["cp2"]
+    for line in process.stderr:
+        if line.startswith("{") and json.loads(line).get("phase") == "swap":
+            lost.kill_sshd()
+            break
+    _, complaints = process.communicate()
+    lost.start_sshd()
+    (folder,) = (site.here.folder / "state").glob("*/")
+    if process.returncode != 0:  # else it had swapped before the connection was cut
+        assert process.returncode == 3, complaints
+        assert folder.name in complaints
+        site.here.run("restore", "rollback", folder.name, "--yes")
+        site.assert_serves(key="written later")
+
+
+# -- refusals: nothing is stopped ----------------------------------------------------------------------------
+
+
+def _ssh_config(site: Site, tmp_path: Path, **changes: str) -> str:
+    text = site.hosts.ssh_config.read_text()
+    for old, new in changes.items():
+        key = old.replace("_", " ")
+        lines = [f"  {key} {new}" if line.split()[:1] == [key] else line for line in text.splitlines()]
+        text = "\n".join(lines) + "\n"
+    changed = tmp_path / "ssh_config"
+    changed.write_text(text)
+    return str(changed)
+
+
+def test_what_keeps_a_host_away_is_told_before_anything_stops(site: Site, tmp_path: Path) -> None:
+    def refused(*flags: str) -> tuple[str, str]:
+        done = site.here.run(
+            "restore", "--all", *site.flags, "--i-know-quorum-is-alive", *flags, code=15, **site.path
+        )
+        return done.problem
+
+    other = tmp_path / "other"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", other], check=True)
+    kind, key = (tmp_path / "other.pub").read_text().split()[:2]
+    known = tmp_path / "known_hosts"
+    known.write_text("".join(f"{host.address} {kind} {key}\n" for host in site.hosts))
+    empty = tmp_path / "empty"
+    empty.touch()
+    refusals = {
+        "its ssh host key has changed": (
+            "--ssh-config",
+            _ssh_config(site, tmp_path, UserKnownHostsFile=str(known)),
+        ),
+        "was not found there": ("--remote-command", "/no/etcdguard"),
+        "is not JSON": ("--remote-command", "echo hello"),
+    }
+    for message, flags in refusals.items():
+        error, hint = refused(*flags)
+        assert message in error
+        assert all(host.address in error for host in site.hosts)
+        assert hint
+    unknown = refused("--ssh-config", _ssh_config(site, tmp_path, UserKnownHostsFile=str(empty)))
+    assert "its ssh host key is not known here" in unknown[0]
+    assert (
+        "does not let us in"
+        in refused("--ssh-config", _ssh_config(site, tmp_path, IdentityFile=str(other)))[0]
+    )
+    site.hosts["cp2"].kill_sshd()
+    try:
+        assert f"{site.hosts['cp2'].address}: cannot be reached" in refused()[0]
+    finally:
+        site.hosts["cp2"].start_sshd()
+    assert not [name for host in site.hosts for name in site.kept(host)]
+    site.assert_serves(key="written later")

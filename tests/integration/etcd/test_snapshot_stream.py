@@ -1,0 +1,237 @@
+"""The snapshot stream: from real members of every version, and from servers that lie."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from etcdguard.errors import Corruption, EtcdUnreachable, SnapshotFailed
+from etcdguard.etcd.client import EtcdClient
+from etcdguard.etcd.connection import ConnectionOptions
+from etcdguard.etcd.source import StreamLimits
+from etcdguard.etcd.stream import TRAILER_BYTES, TrailerCheck
+from tests.support.etcd_versions import EtcdPrograms
+from tests.support.etcdctl import Etcdctl
+from tests.support.fixtures_etcd import ClusterFactory, each_etcd_version
+from tests.support.load import fill, write_history, write_load
+
+FILL = 64_000_000  # more than the reader, gRPC and the sockets hold together
+
+
+def save(client: EtcdClient, url: str, path: Path, limits: StreamLimits | None = None) -> tuple[int, str]:
+    check = TrailerCheck()
+    with client.snapshot(url, limits or StreamLimits()) as pieces, path.open("wb") as out:
+        for piece in pieces:
+            check.update(piece)
+            out.write(piece)
+        assert pieces.announced_bytes == out.tell()
+    return check.finish()
+
+
+@each_etcd_version
+def test_etcds_own_tool_accepts_what_was_streamed_under_load(
+    etcd_binaries: EtcdPrograms, cluster_factory: ClusterFactory, tmp_path: Path
+) -> None:
+    cluster = cluster_factory()
+    history = write_history(cluster)
+    snapshot = tmp_path / "snapshot.db"
+    with EtcdClient(ConnectionOptions(cluster.client_urls)) as client, write_load(cluster) as load:
+        wait_until(lambda: len(load.acknowledged) > 50)
+        for url in client.endpoints:
+            db_bytes, digest = save(client, url, snapshot)
+            assert snapshot.stat().st_size == db_bytes + TRAILER_BYTES
+            assert snapshot.read_bytes()[-TRAILER_BYTES:].hex() == digest
+            answer = subprocess.run(
+                [str(etcd_binaries.restore.path), "snapshot", "status", str(snapshot), "-w", "json"],
+                env={"ETCDCTL_API": "3"},
+                capture_output=True,
+                check=True,
+            )
+            assert b'"revision":' in answer.stdout
+    assert Etcdctl(etcd_binaries.etcdctl, cluster).revision() > history.revision
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_member_that_dies_in_the_middle(cluster_factory: ClusterFactory) -> None:
+    cluster = cluster_factory(names=("alone",))
+    fill(cluster, FILL)
+    with EtcdClient(ConnectionOptions(cluster.client_urls)) as client:
+        with client.snapshot(cluster.client_urls[0], StreamLimits()) as pieces:
+            rest = iter(pieces)
+            next(rest)
+            cluster.kill("alone")
+            with pytest.raises(
+                SnapshotFailed, match=r"the snapshot failed: .* \(after \d+ bytes\)"
+            ) as raised:
+                list(rest)
+        assert "\n" not in raised.value.message
+        with (
+            client.snapshot(cluster.client_urls[0], StreamLimits()) as pieces,
+            pytest.raises(EtcdUnreachable, match="connection refused"),
+        ):
+            list(pieces)
+
+
+def test_the_limits_hold_against_a_real_member(cluster_factory: ClusterFactory, tmp_path: Path) -> None:
+    cluster = cluster_factory(names=("alone",))
+    fill(cluster, FILL)
+    url, path = cluster.client_urls[0], tmp_path / "snapshot.db"
+    with EtcdClient(ConnectionOptions(cluster.client_urls)) as client:
+        with pytest.raises(SnapshotFailed, match="the limit is 1000000"):
+            save(client, url, path, StreamLimits(max_bytes=1_000_000))
+        with pytest.raises(SnapshotFailed, match=r"not complete after 0\.02 s"):
+            save(client, url, path, StreamLimits(deadline=0.02))
+        db_bytes, _ = save(client, url, path)  # the failures left nothing behind that stands in the way
+        assert db_bytes >= FILL
+
+
+DATABASE = bytes(range(256)) * 1024
+TRAILER = hashlib.sha256(DATABASE).digest()
+
+
+def message(blob: bytes, remaining: int = 0) -> bytes:
+    """A SnapshotResponse."""
+    out = b"\x10" + varint(remaining) if remaining else b""
+    return out + (b"\x1a" + varint(len(blob)) + blob if blob else b"")
+
+
+def varint(number: int) -> bytes:
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*out, number])
+
+
+Script = Callable[[Any], Iterator[bytes]]
+
+
+@contextmanager
+def lying_server(script: Script) -> Iterator[str]:
+    """A gRPC server whose Snapshot sends whatever ``script`` yields."""
+
+    def serve(_request: bytes, context: Any) -> Iterator[bytes]:
+        return script(context)
+
+    handler = grpc.method_handlers_generic_handler(
+        "etcdserverpb.Maintenance", {"Snapshot": grpc.unary_stream_rpc_method_handler(serve)}
+    )
+    server = grpc.server(ThreadPoolExecutor(2), handlers=[handler])
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.stop(None).wait()
+
+
+def read_from(script: Script, limits: StreamLimits) -> tuple[int, str]:
+    check = TrailerCheck()
+    with lying_server(script) as url, EtcdClient(ConnectionOptions((url,))) as client:
+        with client.snapshot(url, limits) as pieces:
+            for piece in pieces:
+                check.update(piece)
+        return check.finish()
+
+
+def honest(_: Any) -> Iterator[bytes]:
+    half = len(DATABASE) // 2
+    yield message(DATABASE[:half], half)
+    yield message(DATABASE[half:])
+    yield message(TRAILER)
+
+
+def bad_trailer(_: Any) -> Iterator[bytes]:
+    yield message(DATABASE)
+    yield message(bytes(TRAILER_BYTES))
+
+
+def no_trailer(_: Any) -> Iterator[bytes]:
+    yield message(DATABASE)
+
+
+def ends_early(_: Any) -> Iterator[bytes]:
+    yield message(DATABASE, 1_000_000)
+
+
+def more_than_announced(_: Any) -> Iterator[bytes]:
+    yield message(DATABASE, 512)
+    yield message(DATABASE)
+
+
+def endless(_: Any) -> Iterator[bytes]:
+    while True:
+        yield message(bytes(32 * 1024), 10_000_000)
+
+
+def endless_empty(_: Any) -> Iterator[bytes]:
+    while True:
+        yield message(b"", 4096)
+
+
+def stalls(context: Any) -> Iterator[bytes]:
+    yield message(DATABASE, 1_000_000)
+    while context.is_active():
+        time.sleep(0.05)
+
+
+def never_begins(context: Any) -> Iterator[bytes]:
+    while context.is_active():
+        time.sleep(0.05)
+    yield from ()
+
+
+def breaks_off(context: Any) -> Iterator[bytes]:
+    yield message(DATABASE, 1_000_000)
+    context.abort(grpc.StatusCode.UNKNOWN, "the disk is gone\nsecond line")
+
+
+def garbage(_: Any) -> Iterator[bytes]:
+    yield b"\x1b\xff\xff"
+
+
+def test_the_server_used_here_can_also_be_honest() -> None:
+    assert read_from(honest, StreamLimits()) == (len(DATABASE), TRAILER.hex())
+
+
+@pytest.mark.parametrize(
+    ("script", "error", "why"),
+    [
+        (bad_trailer, Corruption, "does not match its sha256 trailer"),
+        (no_trailer, SnapshotFailed, "ended early"),
+        (ends_early, SnapshotFailed, "ended early"),
+        (more_than_announced, SnapshotFailed, "more than the announced"),
+        (endless, SnapshotFailed, "more than the announced"),
+        (endless_empty, SnapshotFailed, "messages are empty"),
+        (stalls, SnapshotFailed, "stalled: no data for 0.5 s after 262144 bytes"),
+        (never_begins, SnapshotFailed, "stalled: no data for 0.5 s after 0 bytes"),
+        (breaks_off, SnapshotFailed, r"the disk is gone \(after 262144 bytes\)"),
+        (garbage, SnapshotFailed, "malformed"),
+    ],
+)
+def test_lies_and_faults_are_found_in_bounded_time(
+    script: Script, error: type[EtcdUnreachable | Corruption], why: str
+) -> None:
+    started = time.monotonic()
+    limits = StreamLimits(stall_timeout=0.5, max_bytes=50_000_000)
+    with pytest.raises(error, match=why) as raised:
+        read_from(script, limits)
+    assert time.monotonic() - started < 10
+    assert type(raised.value) is error
+    assert raised.value.hint
+    assert "\n" not in raised.value.message

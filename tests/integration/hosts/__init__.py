@@ -1,0 +1,1 @@
+"""Tests on machines with sshd and systemd of their own."""

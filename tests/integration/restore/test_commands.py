@@ -1,0 +1,56 @@
+"""Running the tool: a clean environment, its last words, and no survivors."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from etcdguard.errors import EtcdGuardError
+from etcdguard.restore.commands import run_commands
+from etcdguard.restore.machine import LOCAL
+
+_PRINT_ENV = "import os,sys; open(sys.argv[1],'w').write(repr(sorted(os.environ)))"
+
+
+def test_every_command_runs_with_nothing_of_our_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ETCDCTL_ENDPOINTS", "http://elsewhere:2379")
+    files = [tmp_path / str(number) for number in range(3)]
+
+    run_commands([[sys.executable, "-E", "-c", _PRINT_ENV, str(file)] for file in files], 2)
+
+    for file in files:
+        assert "ETCDCTL_API" in file.read_text()
+        assert "ETCDCTL_ENDPOINTS" not in file.read_text()
+
+
+def test_a_failure_tells_the_last_line_and_ends_the_others() -> None:
+    began = time.monotonic()
+    fail = ["sh", "-c", "echo first >&2; echo 'Error: snapshot file is torn' >&2; echo >&2; exit 3"]
+
+    with pytest.raises(EtcdGuardError, match="sh ended with code 3: Error: snapshot file is torn"):
+        run_commands([["sleep", "60"], fail], 2)
+
+    assert time.monotonic() - began < 30
+
+
+def test_a_tool_that_cannot_be_run() -> None:
+    with pytest.raises(EtcdGuardError, match="cannot run /no/such/tool: No such file") as error:
+        run_commands([["/no/such/tool"]], 1)
+
+    assert error.value.hint
+
+
+def test_a_process_is_found_by_its_open_file(tmp_path: Path) -> None:
+    (tmp_path / "db").write_text("x")
+    with (tmp_path / "db").open() as db, subprocess.Popen(["sleep", "60"], stdin=db) as process:
+        try:
+            db.close()
+            assert LOCAL.holders(tmp_path) == (f"sleep (pid {process.pid})",)
+        finally:
+            process.kill()

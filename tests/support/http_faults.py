@@ -1,0 +1,176 @@
+"""A real HTTP proxy between boto3 and a real S3 server that fails on cue.
+
+Requests are forwarded with their Host header unchanged, so signatures stay valid. A fault is used up by
+the requests it is planned for.
+"""
+
+from __future__ import annotations
+
+import http.client
+import http.server
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import Enum
+from urllib.parse import urlsplit
+
+__all__ = ["FaultProxy", "HttpFault", "fault_proxy"]
+
+
+class HttpFault(Enum):
+    """What happens to one request."""
+
+    INTERNAL_ERROR = "500 with S3's error document, not forwarded"
+    SLOW_DOWN = "503 SlowDown, not forwarded"
+    RESET = "connection closed without an answer, not forwarded"
+    LOST_ACK = "forwarded, then closed without an answer"
+    CUT_BODY = "forwarded; the answer's body breaks off half-way"
+    DELAY = "answered only after the client's timeout, not forwarded"
+    GARBAGE = "200 with a page that is not S3's, not forwarded"
+    REDIRECT = "301 PermanentRedirect to another region, not forwarded"
+
+
+_ANSWERS = {
+    HttpFault.INTERNAL_ERROR: (500, "<Error><Code>InternalError</Code><Message>We erred.</Message></Error>"),
+    HttpFault.SLOW_DOWN: (503, "<Error><Code>SlowDown</Code><Message>Reduce your rate.</Message></Error>"),
+    HttpFault.GARBAGE: (200, "<html><body>Please sign in.</body></html>"),
+    HttpFault.REDIRECT: (301, "<Error><Code>PermanentRedirect</Code><Message>Elsewhere.</Message></Error>"),
+}
+
+
+@dataclass
+class _Planned:
+    fault: HttpFault
+    method: str
+    path: str
+    skip: int
+    times: int
+
+
+class FaultProxy:
+    """The proxy as a test holds it."""
+
+    delay = 1.5
+    """Seconds DELAY waits; the client's read timeout must be shorter."""
+
+    def __init__(self, endpoint_url: str, upstream: str) -> None:
+        self.endpoint_url = endpoint_url
+        self.upstream = upstream
+        self.requests: list[str] = []
+        """``METHOD path`` of every request that came in."""
+        self._plan: list[_Planned] = []
+        self._lock = threading.Lock()
+
+    def plan(self, fault: HttpFault, method: str, path: str = "", *, skip: int = 0, times: int = 1) -> None:
+        """Meet the next ``times`` requests of ``method`` whose path and query contain ``path``."""
+        with self._lock:
+            self._plan.append(_Planned(fault, method, path, skip, times))
+
+    def recover(self) -> None:
+        """Forget every fault that is still planned."""
+        with self._lock:
+            self._plan.clear()
+
+    def fault_for(self, method: str, path: str) -> HttpFault | None:
+        """Take the fault this request meets."""
+        with self._lock:
+            self.requests.append(f"{method} {path}")
+            for planned in self._plan:
+                if planned.method == method and planned.path in path:
+                    if planned.skip:
+                        planned.skip -= 1
+                        return None
+                    planned.times -= 1
+                    if not planned.times:
+                        self._plan.remove(planned)
+                    return planned.fault
+        return None
+
+    @property
+    def unmet(self) -> int:
+        """Faults no request has met yet: a test with any left has not tested what it says."""
+        return sum(planned.times for planned in self._plan)
+
+
+@contextmanager
+def fault_proxy(upstream: str) -> Iterator[FaultProxy]:
+    """A proxy in front of the server at ``upstream`` (an http URL)."""
+    server = _Server(("127.0.0.1", 0), _Handler)
+    server.proxy = FaultProxy(f"http://127.0.0.1:{server.server_address[1]}", upstream)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    try:
+        yield server.proxy
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+class _Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+    proxy: FaultProxy
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: _Server
+
+    def _serve(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        fault = self.server.proxy.fault_for(self.command, self.path)
+        if fault is HttpFault.DELAY:
+            time.sleep(self.server.proxy.delay)
+        if fault in (HttpFault.DELAY, HttpFault.RESET):
+            self._hang_up()
+        elif fault in _ANSWERS:
+            status, text = _ANSWERS[fault]
+            self._answer(status, {"x-amz-bucket-region": "eu-north-1"}, text.encode(), cut=False)
+        else:
+            status, headers, answer = self._forward(body)
+            if fault is HttpFault.LOST_ACK:
+                self._hang_up()
+            else:
+                self._answer(status, headers, answer, cut=fault is HttpFault.CUT_BODY)
+
+    do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _serve  # noqa: N815
+
+    def _forward(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
+        there = urlsplit(self.server.proxy.upstream)
+        connection = http.client.HTTPConnection(there.hostname or "", there.port, timeout=60)
+        try:
+            connection.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
+            for name, value in self.headers.items():
+                if name.lower() not in ("expect", "connection"):
+                    connection.putheader(name, value)
+            connection.endheaders(body or None)
+            response = connection.getresponse()
+            kept = {n: v for n, v in response.getheaders() if n.lower() not in _HOP_BY_HOP}
+            return response.status, kept, response.read()
+        finally:
+            connection.close()
+
+    def _answer(self, status: int, headers: dict[str, str], body: bytes, *, cut: bool) -> None:
+        self.send_response_only(status)
+        length = headers.pop("Content-Length", str(len(body)))  # of HEAD: the object's, without a body
+        for name, value in {**headers, "Content-Length": length}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body[: len(body) // 2] if cut else body)
+        if cut:
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        self.close_connection = True
+        self.wfile.flush()
+        self.connection.shutdown(socket.SHUT_RDWR)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Keep the test's output clean."""
+
+
+_HOP_BY_HOP = {"connection", "transfer-encoding", "keep-alive"}

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+from etcdguard.catalog import Catalog
+from etcdguard.catalog.trail import EVENT_FORMAT, Trail
+from etcdguard.crypto.signing import SigningKey
+from etcdguard.errors import StoreUnavailable
+from etcdguard.storage.memory import MemoryStore
+from tests.support.backups import SIGNER, START, TRUSTED
+from tests.support.faulty_store import Fault, FaultyStore, Rule
+
+A, B = (f"20261121T020000Z-r{number:020d}-9f31c2aa" for number in (1, 2))
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    return MemoryStore("m")
+
+
+def trail(store: MemoryStore | FaultyStore, cluster: str = "prod") -> Trail:
+    return Catalog(store, cluster, TRUSTED).trail
+
+
+def result(backup_id: str, level: str = "data", outcome: str = "ok") -> dict[str, str]:
+    return {"id": backup_id, "level": level, "outcome": outcome}
+
+
+def verified(
+    store: MemoryStore, *results: Mapping[str, str], minute: int = 0, signer: SigningKey | None = SIGNER
+) -> str:
+    at = START + timedelta(minutes=minute)
+    return trail(store).record("verify", {"results": results}, at=at, actor="node-1", signer=signer)
+
+
+def place(store: MemoryStore, key: str, document: object) -> None:
+    """A signed event at any place, as a later version or a mischief-maker would leave it."""
+    raw = json.dumps(document).encode()
+    store.put(key, raw)
+    store.put(key + ".sig", SIGNER.sign(raw))
+
+
+def test_an_event_is_signed_and_comes_back_as_it_was(store: MemoryStore) -> None:
+    facts: dict[str, Any] = {"reason": "ä", "count": 3}
+    key = trail(store).record("prune", facts, at=START, actor="node-1", signer=SIGNER)
+    event = {
+        "format": EVENT_FORMAT,
+        "kind": "prune",
+        "at": "2026-11-21T02:00:00+00:00",
+        "actor": "node-1",
+        **facts,
+    }
+    assert list(trail(store).events("prune")) == [event]
+    assert list(trail(store).events("verify")) == []
+    raw, signature = (b"".join(store.get(name)) for name in (key, key + ".sig"))
+    assert raw.endswith(b"}\n")
+    assert SIGNER.public.verify(raw, signature)
+
+
+def test_events_come_oldest_first(store: MemoryStore) -> None:
+    for minute in (5, 1, 3):
+        verified(store, minute=minute)
+    times = [event["at"] for event in trail(store).events("verify")]
+    assert times == sorted(times)
+
+
+def test_the_level_is_the_deepest_since_the_last_failure(store: MemoryStore) -> None:
+    assert trail(store).verified_levels() == {}
+    verified(store, result(A, "data"), result(B, "manifest"), minute=1)
+    verified(store, result(A, "manifest"), minute=2)
+    assert trail(store).verified_levels() == {A: "data", B: "manifest"}
+    verified(store, result(A, "manifest", "failed"), result(B, "drill"), minute=3)
+    assert trail(store).verified_levels() == {B: "drill"}
+    verified(store, result(A, "manifest"), minute=4)
+    assert trail(store).verified_levels() == {A: "manifest", B: "drill"}
+
+
+def test_an_event_nobody_trusted_signed_is_not_believed(store: MemoryStore) -> None:
+    verified(store, result(A), signer=None)
+    verified(store, result(A), signer=SigningKey.generate())
+    key = verified(store, result(B))
+    raw = b"".join(store.get(key)).replace(B.encode(), A.encode())
+    store.put(key, raw)
+    assert trail(store).verified_levels() == {}
+
+
+def test_an_old_event_copied_to_a_later_time_is_not_believed(store: MemoryStore) -> None:
+    """Otherwise the failure that came after it could be undone by anyone who may write."""
+    good = verified(store, result(A), minute=1)
+    verified(store, result(A, outcome="failed"), minute=2)
+    later = trail(store)._layout.event(START + timedelta(minutes=3), "verify", "00000000")
+    for end in ("", ".sig"):
+        store.put(later + end, b"".join(store.get(good + end)))
+    assert trail(store).verified_levels() == {}
+
+
+def test_an_event_of_another_kind_under_our_name_is_not_believed(store: MemoryStore) -> None:
+    document = {"format": EVENT_FORMAT, "kind": "prune", "at": START.isoformat(), "actor": "n"}
+    place(store, "prod/events/20261121T020000Z-verify-00000000.json", document)
+    assert trail(store).verified_levels() == {}
+
+
+def test_a_signed_manifest_is_no_event(store: MemoryStore) -> None:
+    place(store, "prod/events/20261121T020000Z-verify-00000000.json", {"format": "etcdguard/1"})
+    assert list(trail(store).events("verify")) == []
+
+
+def test_formats_and_levels_of_later_versions_are_passed_over(store: MemoryStore) -> None:
+    later = {"format": "etcdguard-event/2", "kind": "verify", "at": START.isoformat(), "results": 7}
+    place(store, "prod/events/20261121T020000Z-verify-00000000.json", later)
+    verified(store, result(A, "spectral"), result(B), minute=1)
+    assert trail(store).verified_levels() == {B: "data"}
+
+
+def test_a_cluster_called_like_a_kind(store: MemoryStore) -> None:
+    odd = trail(store, "a-verify-b")
+    odd.record("backup", {}, at=datetime.now(timezone.utc), actor="n", signer=SIGNER)
+    assert odd.verified_levels() == {}
+
+
+def test_an_event_that_was_deleted_meanwhile(store: MemoryStore) -> None:
+    key = verified(store, result(A))
+    store.delete(key + ".sig")
+    assert list(trail(store).events("verify")) == []
+
+
+@pytest.mark.parametrize("rule", [Rule(Fault.CUT_SHORT, "list"), Rule(Fault.TIMEOUT, "get")])
+def test_a_store_that_fails_is_not_an_empty_trail(store: MemoryStore, rule: Rule) -> None:
+    verified(store, result(A))
+    with pytest.raises(StoreUnavailable):
+        trail(FaultyStore(store, [rule])).verified_levels()
+
+
+def test_an_event_that_would_fill_our_memory_is_passed_over(store: MemoryStore) -> None:
+    store.put("prod/events/20261121T020000Z-verify-00000000.json", bytes(2 * 1024 * 1024))
+    verified(store, result(A))
+    assert trail(store).verified_levels() == {A: "data"}
