@@ -66,7 +66,12 @@ def cli() -> None:
 def main() -> NoReturn:
     """The console script."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    sys.exit(run(sys.argv[1:], os.environ))
+    code = run(sys.argv[1:], os.environ)
+    # A KeyboardInterrupt that arose inside exec() of a string, as when a dataclass is being made, leaves
+    # CPython believing that nobody caught it: `python -m` would then die of SIGINT instead of exiting with
+    # our code. The next string that is executed clears that.
+    exec("")  # noqa: S102
+    sys.exit(code)
 
 
 def run(args: Sequence[str], env: Mapping[str, str]) -> int:
