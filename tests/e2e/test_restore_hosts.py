@@ -2,34 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
-from etcdguard.etcd.local import TlsFiles
-from tests.e2e.running import Installation
+from tests.e2e.restore_site import POD, UNIT, Site, cleaned, make_site
 from tests.support.etcd_versions import EtcdPrograms
-from tests.support.hosts import Host, HostSet
+from tests.support.hosts import HostSet
 from tests.support.hosts_etcd import (
     CONTROL_PLANE,
     MANIFESTS,
     STATIC_POD_TLS,
-    SYSTEMD_TLS,
-    HostCluster,
     HostPki,
-    client_url,
     deploy_etcd,
     deploy_static_pods,
-    peer_url,
-    remove_etcd,
 )
 
 pytestmark = pytest.mark.slow
@@ -38,122 +27,17 @@ DATA = "/var/lib/etcd"
 PHASES = ("stage", "quiesce", "barrier", "swap", "gate", "start", "prove", "reopen")
 
 
-@dataclass
-class Site:
-    """A cluster on the hosts, and an installation here from which it is backed up and restored."""
-
-    hosts: HostSet
-    cluster: HostCluster
-    here: Installation
-
-    def restore(self, *flags: str, code: int = 0) -> Any:
-        done = self.here.run("restore", "--all", *self.flags, *flags, code=code, **self.path)
-        return done.document if code == 0 else done.problem
-
-    @property
-    def flags(self) -> tuple[str, ...]:
-        return ("--yes", "-o", "json", "--ssh-config", str(self.hosts.ssh_config))
-
-    @property
-    def path(self) -> dict[str, Any]:
-        return {"PATH": f"{self.cluster.programs.search_path}:/usr/bin:/bin"}
-
-    def put(self, key: str, value: str) -> None:
-        self.cluster.etcdctl.run("put", key, value)
-
-    def assert_serves(self, **expected: str) -> None:
-        """Three voters, one leader, equal hashes, these values, and it takes writes."""
-        self.cluster.wait_healthy()
-        etcdctl = self.cluster.etcdctl
-        members = etcdctl.json("member", "list")["members"]
-        assert [member.get("isLearner", False) for member in members] == [False] * 3
-        leaders = {one["Status"]["leader"] for one in etcdctl.json("endpoint", "status")}
-        assert len(leaders) == 1
-        assert len(set(etcdctl.hash_kv().values())) == 1
-        for key, value in expected.items():
-            assert etcdctl.get(key) == value
-        self.put("after", "written")
-
-    def destroy(self, *names: str) -> None:
-        for host in (self.hosts[name] for name in names):
-            # Not left to start again: without data, but with state "new", it would found an empty cluster.
-            host.systemctl("stop", "etcd.service")
-            host.run("sh", "-c", f"rm -rf {DATA}/member")
-
-    def kept(self, host: Host) -> list[str]:
-        found = host.run("sh", "-c", "ls -d /var/lib/etcd.* 2>/dev/null", check=False).stdout
-        return found.split()
-
-
-_UNIT = {"kind": "systemd", "unit": "etcd.service"}
-_POD = {"kind": "static-pod", "manifest": f"{MANIFESTS}/etcd.yaml"}
-
-
-def _settings(site: Installation, cluster: HostCluster, service: dict[str, str]) -> dict[str, Any]:
-    members = [
-        {
-            "name": host.name,
-            "host": host.address,
-            "ssh": host.name,
-            "peer_urls": [peer_url(host)],
-            "client_urls": [client_url(host)],
-            "data_dir": DATA,
-            "service": dict(service),
-        }
-        for host in cluster.hosts
-    ]
-    return {**site.settings, "members": members, "restore": {"state_dir": str(site.folder / "state")}}
-
-
-def _install_on(host: Host, site: Installation, cluster: HostCluster, tls: TlsFiles) -> None:
-    """The same repository, and no way to open backups: the identity comes with the restore."""
-    settings = {
-        "cluster": {
-            "name": "prod",
-            "endpoints": list(cluster.client_urls),
-            "cacert": str(tls.ca),
-            "cert": str(tls.client_cert),
-            "key": str(tls.client_key),
-        },
-        "repositories": site.settings["repositories"],
-        "encryption": {"recipients": site.settings["encryption"]["recipients"]},
-        "signing": {"trusted_signers": ["/etc/etcdguard/signing.pub.pem"]},
-    }
-    host.write("/etc/etcdguard/config.yaml", yaml.safe_dump(settings))
-    host.write("/etc/etcdguard/signing.pub.pem", site.public_key.read_bytes())
-
-
 @pytest.fixture
 def folder(three_hosts: HostSet, host_share: Path) -> Iterator[Path]:
     """Where the installation goes; afterwards the hosts are clean."""
-    folder = host_share / "etcdguard"
-    yield folder
-    for host in three_hosts:
-        host.run("sh", "-c", "rm -rf /etc/etcdguard /var/lib/etcdguard /etc/systemd/system/*.service.d")
-    remove_etcd(three_hosts.hosts)
-    shutil.rmtree(folder)
-
-
-def _made(hosts: HostSet, cluster: HostCluster, folder: Path, service: dict[str, str], tls: TlsFiles) -> Site:
-    here = Installation(folder)
-    here.settings["cluster"] = {
-        "name": "prod",
-        "endpoints": list(cluster.client_urls),
-        "cacert": str(cluster.tls.ca),
-        "cert": str(cluster.tls.client_cert),
-        "key": str(cluster.tls.client_key),
-    }
-    here.settings = _settings(here, cluster, service)
-    here.save()
-    for host in hosts:
-        _install_on(host, here, cluster, tls)
-    return Site(hosts, cluster, here)
+    with cleaned(three_hosts.hosts, host_share / "etcdguard") as folder:
+        yield folder
 
 
 @pytest.fixture
 def site(three_hosts: HostSet, host_pki: HostPki, folder: Path, etcd_binaries: EtcdPrograms) -> Site:
     cluster = deploy_etcd(three_hosts.hosts, host_pki, etcd_binaries)
-    made = _made(three_hosts, cluster, folder, _UNIT, SYSTEMD_TLS)
+    made = make_site(three_hosts, cluster, folder, UNIT)
     made.put("key", "backed up")
     made.here.backup()
     made.put("key", "written later")
@@ -163,7 +47,7 @@ def site(three_hosts: HostSet, host_pki: HostPki, folder: Path, etcd_binaries: E
 @pytest.fixture
 def kubernetes(three_hosts: HostSet, host_pki: HostPki, folder: Path, etcd_binaries: EtcdPrograms) -> Site:
     cluster = deploy_static_pods(three_hosts.hosts, host_pki, etcd_binaries)
-    made = _made(three_hosts, cluster, folder, _POD, STATIC_POD_TLS)
+    made = make_site(three_hosts, cluster, folder, POD, STATIC_POD_TLS)
     made.put("/registry/key", "backed up")
     made.here.backup()
     made.put("/registry/key", "written later")
@@ -226,34 +110,19 @@ def test_static_pods_and_the_control_plane_come_back(kubernetes: Site) -> None:
         assert host.processes("kube-apiserver") != before[host.name]
 
 
-def _killed_at(site: Site, phase: str) -> str:
-    """SIGKILL the orchestrator when it begins a phase; answers the plan's id."""
-    before = set((site.here.folder / "state").glob("*/"))
-    process = site.here.start("restore", "--all", *site.flags, "--i-know-quorum-is-alive", **site.path)
-    assert process.stderr is not None
-    for line in process.stderr:
-        if line.startswith("{") and json.loads(line).get("phase") == phase:
-            break
-    process.kill()
-    process.communicate()
-    (folder,) = set((site.here.folder / "state").glob("*/")) - before
-    return folder.name
-
-
 @pytest.mark.parametrize("phase", PHASES)
 def test_a_killed_orchestrator_goes_back_or_on(site: Site, phase: str) -> None:
-    plan = _killed_at(site, phase)
+    plan = site.killed_at(phase)
     if phase == "reopen":
         assert "proven and in service" in site.here.run("restore", "rollback", plan, "--yes", code=15).err
     else:
         site.here.run("restore", "rollback", plan, "--yes")
         site.assert_serves(key="written later")
         assert not [name for host in site.hosts for name in site.kept(host)]
-        plan = _killed_at(site, phase)
+        plan = site.killed_at(phase)
 
-    plan_file = site.here.folder / "state" / plan / "plan.json"
     flags = (*site.flags, "--i-know-quorum-is-alive")
-    site.here.run("restore", "run", "--plan", plan_file, "--all", *flags, code=0, **site.path)
+    site.here.run("restore", "run", "--plan", site.plan_file(plan), "--all", *flags, code=0, **site.path)
 
     site.assert_serves(key="backed up")
     state = site.here.json("restore", "status", plan)
@@ -263,11 +132,7 @@ def test_a_killed_orchestrator_goes_back_or_on(site: Site, phase: str) -> None:
 
 @pytest.mark.parametrize("phase", ["stage", "swap", "start"])
 def test_an_interrupt_puts_everything_back(site: Site, phase: str) -> None:
-    process = site.here.start("restore", "--all", *site.flags, "--i-know-quorum-is-alive", **site.path)
-    assert process.stderr is not None
-    for line in process.stderr:
-        if line.startswith("{") and json.loads(line).get("phase") == phase:
-            break
+    process = site.begin_restore(phase)
     process.send_signal(signal.SIGINT)
     _, complaints = process.communicate()
 
@@ -277,20 +142,16 @@ def test_an_interrupt_puts_everything_back(site: Site, phase: str) -> None:
 
 
 def test_a_host_that_is_lost_in_the_middle_and_comes_back(site: Site) -> None:
-    process = site.here.start("restore", "--all", *site.flags, "--i-know-quorum-is-alive", **site.path)
-    assert process.stderr is not None
+    process = site.begin_restore("swap")
     lost = site.hosts["cp2"]
-    for line in process.stderr:
-        if line.startswith("{") and json.loads(line).get("phase") == "swap":
-            lost.kill_sshd()
-            break
+    lost.kill_sshd()
     _, complaints = process.communicate()
     lost.start_sshd()
-    (folder,) = (site.here.folder / "state").glob("*/")
+    (plan,) = site.plans
     if process.returncode != 0:  # else it had swapped before the connection was cut
         assert process.returncode == 3, complaints
-        assert folder.name in complaints
-        site.here.run("restore", "rollback", folder.name, "--yes")
+        assert plan in complaints
+        site.here.run("restore", "rollback", plan, "--yes")
         site.assert_serves(key="written later")
 
 
