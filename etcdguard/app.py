@@ -11,6 +11,7 @@ import random
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime, timezone
 from functools import cached_property
@@ -124,7 +125,7 @@ class App:
             if not repositories:
                 known = ", ".join(one.name for one in self.loaded.repositories())
                 raise ConfigError(f"no repository is called {name!r}", hint=f"configured: {known}")
-        return [self._catalog(repository) for repository in repositories]
+        return [self._catalog(self.store(repository)) for repository in repositories]
 
     def first_catalog(self, name: str | None, use: Callable[[Catalog], _Answer]) -> _Answer:
         """``use`` the first repository that can answer, in configured order, saying why one was passed over.
@@ -179,10 +180,10 @@ class App:
         )
         return S3Store(options, now=self.clock.now)
 
-    def _catalog(self, repository: Repository) -> Catalog:
+    def _catalog(self, store: RepositoryStore) -> Catalog:
         from etcdguard.catalog import Catalog
 
-        return Catalog(self.store(repository), self.config.cluster.name, self.trusted_signers)
+        return Catalog(store, self.config.cluster.name, self.trusted_signers)
 
     def record(self, catalog: Catalog, kind: str, facts: Mapping[str, Any]) -> None:
         """Append an event to a repository's audit trail, signed where there is a key."""
@@ -268,10 +269,6 @@ class App:
         from etcdguard.etcd.source import StreamLimits
 
         settings = self.config.backup
-        destinations = [
-            Destination(self._catalog(repository), self.store(repository))
-            for repository in self.loaded.repositories()
-        ]
         options = BackupOptions(
             cluster_name=self.config.cluster.name,
             recipients=self.recipients(),
@@ -287,9 +284,22 @@ class App:
             ),
             local_hosts=self.local_hosts(),
         )
-        shipper = Shipper(destinations, self.signer, self.tool, self.node, self.clock)
+        repositories = self.loaded.repositories()
+        signer, _ = self.signer, self.trusted_signers  # a bad key file is told before anything begins
+
+        def shipper() -> Shipper:
+            stores = [self.store(repository) for repository in repositories]
+            destinations = [Destination(self._catalog(store), store) for store in stores]
+            return Shipper(destinations, signer, self.tool, self.node, self.clock)
+
         return BackupJob(
-            client, Spool(settings.spool_dir), shipper, destinations, options, self.clock, progress
+            client,
+            Spool(settings.spool_dir),
+            _begun(shipper),  # an S3 client takes boto3 a quarter of a second, which the stream hides
+            [repository.name for repository in repositories],
+            options,
+            self.clock,
+            progress,
         )
 
     def verifier(self, catalog: Catalog, progress: Progress, identity_file: Path | None = None) -> Verifier:
@@ -297,6 +307,14 @@ class App:
         from etcdguard.verify import Verifier
 
         return Verifier(catalog, lambda: self.identities(identity_file), progress)
+
+
+def _begun(make: Callable[[], _Answer]) -> Callable[[], _Answer]:
+    """Start making it in the background; what is returned waits for it, or raises what making it raised."""
+    pool = ThreadPoolExecutor(1)
+    future = pool.submit(make)
+    pool.shutdown(wait=False)
+    return future.result
 
 
 def _is_this_machine(host: str) -> bool:

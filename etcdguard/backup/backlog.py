@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 from etcdguard.backup.ship import Delivery, Shipper
 from etcdguard.backup.spool import Spool, SpooledBackup, SpoolEntry
@@ -20,7 +21,9 @@ _log = get_logger()
 class Backlog:
     """The spool as one run sees it; the caller holds its lock."""
 
-    def __init__(self, spool: Spool, cluster: str, shipper: Shipper, progress: Progress) -> None:
+    def __init__(
+        self, spool: Spool, cluster: str, shipper: Callable[[], Shipper], progress: Progress
+    ) -> None:
         self._spool = spool
         self._cluster = cluster
         self._shipper = shipper
@@ -51,7 +54,7 @@ class Backlog:
 
     def ship(self, entry: SpoolEntry, backup: SpooledBackup) -> Delivery:
         """Deliver one complete entry behind everything known of the chain."""
-        return self._shipper.ship(entry, backup, self._progress, known=self._known())
+        return self._shipper().ship(entry, backup, self._progress, known=self._known())
 
     def _known(self) -> list[Link]:
         """Manifests of this cluster that the repositories in reach may lack: waiting, or last to leave."""

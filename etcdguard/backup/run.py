@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from etcdguard.backup.backlog import Backlog
 from etcdguard.backup.choose import Choice, Preference, choose_member
 from etcdguard.backup.seal import Sealed, Sealer
-from etcdguard.backup.ship import Delivery, Destination, Shipper
+from etcdguard.backup.ship import Delivery, Shipper
 from etcdguard.backup.spool import Spool, SpooledBackup, SpoolEntry, writing
 from etcdguard.catalog.layout import Layout
 from etcdguard.clock import Clock
@@ -74,14 +74,18 @@ class BackupReport:
 
 
 class BackupJob:
-    """Takes one backup: ``run``. Needs no more memory for a large database than for a small one."""
+    """Takes one backup: ``run``. Needs no more memory for a large database than for a small one.
+
+    ``shipper`` is asked for when it is first needed and may still be in the making until then; it serves the
+    ``repositories`` named.
+    """
 
     def __init__(
         self,
         source: SnapshotSource,
         spool: Spool,
-        shipper: Shipper,
-        destinations: Sequence[Destination],
+        shipper: Callable[[], Shipper],
+        repositories: Sequence[str],
         options: BackupOptions,
         clock: Clock,
         progress: Progress,
@@ -89,7 +93,7 @@ class BackupJob:
         self._source = source
         self._spool = spool
         self._shipper = shipper
-        self._destinations = destinations
+        self._repositories = tuple(repositories)
         self._options = options
         self._clock = clock
         self._progress = progress
@@ -131,6 +135,7 @@ class BackupJob:
         _log.info("backup.member_chosen", endpoint=choice.status.endpoint, reason=choice.reason)
         kubernetes = self._source.holds_prefix(choice.status.endpoint, _KUBERNETES_PREFIX)
         sealed = self._seal(entry, choice)
+        self._shipper()  # what is wrong with how a store is configured shall leave nothing behind
         backup = self._describe(created_at, choice, topology, sealed, kubernetes=kubernetes)
         entry.complete(backup)
         _log.info(
@@ -187,7 +192,7 @@ class BackupJob:
             encryption=Encryption(format="age-encryption.org/v1", recipients=recipients)
             if recipients
             else None,
-            repositories=tuple(destination.name for destination in self._destinations),
+            repositories=self._repositories,
         )
 
     def _hash_kv(self, endpoint: str, sealed: Sealed) -> HashKV | None:

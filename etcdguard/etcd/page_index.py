@@ -5,15 +5,16 @@ arrive: a page's parent may come after it, and a page that is free may hold stal
 therefore remembers a little of every plausible page and walks the trees once the stream has ended, from the
 meta page down. Only what the walk reaches counts; the result is exact.
 
-Memory: 16 bytes a page (4 MiB per GiB of database) plus the branch pages' child lists; 48 bytes a page when
-key order is checked too.
+Memory: 8 bytes a page and 4 more for each page that a branch refers to, so at most 3 MiB per GiB of database;
+44 bytes a page when key order is checked too.
 """
 
 from __future__ import annotations
 
 import struct
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from etcdguard.etcd.bolt import (
@@ -38,6 +39,9 @@ _HEAD_BYTES = 2 * 65536
 _MAX_EXTENT = 64 * 1024 * 1024
 """A leaf with its overflow pages; etcd's largest request is far smaller."""
 
+_MOST_OVERFLOW = (1 << 14) - 1
+"""Pages behind a page; with pages of 4 KiB and more, no more fit into ``_MAX_EXTENT``."""
+
 _POS_KSIZE = struct.Struct("<II")
 
 
@@ -56,6 +60,29 @@ class SnapshotPages:
     buckets: dict[str, int]
 
 
+class _Revisions:
+    """A revision a page, 0 for none: 4 bytes each while all lie close together, as they usually do."""
+
+    def __init__(self) -> None:
+        self._cells = array("I")
+        self._base: int | None = None
+
+    def extend(self, revisions: list[int]) -> None:
+        if self._base is None and any(revisions):
+            self._base = max(0, next(filter(None, revisions)) - (1 << 31)) - 1
+        base = self._base or 0
+        try:
+            self._cells.extend(array(self._cells.typecode, [each and each - base for each in revisions]))
+        except OverflowError:
+            self._cells = array("Q", (self[number] for number in range(len(self._cells))))
+            self._base = 0
+            self._cells.extend(array("Q", revisions))
+
+    def __getitem__(self, number: int) -> int:
+        cell = self._cells[number]
+        return cell and cell + (self._base or 0)
+
+
 class PageIndex:
     """Push-style: ``update`` with the stream's bytes in order (the trailer may follow), then ``finish``.
 
@@ -70,8 +97,9 @@ class PageIndex:
         self._meta: Meta | None = None
         self._rest = b""
         self._received = 0
-        self._words = array("Q")
-        self._last = array("Q")
+        # A word a page: bits 0-1 its kind (BRANCH, LEAF or 0), 2-17 its elements, 18-31 its overflow pages.
+        self._words = array("I")
+        self._last = _Revisions()
         self._children: dict[int, array[int]] = {}
         self._kept: dict[int, bytes] = {}
         self._kept_bytes = 0
@@ -124,28 +152,29 @@ class PageIndex:
         last = [0] * pages
         for index in range(pages):
             word = words[index]
-            if ids[index] != first + index:
-                words[index] = 0
-                continue
+            words[index] = 0
             flags = word & 0xFFFF
-            if flags not in (LEAF, BRANCH):
+            if ids[index] != first + index or flags not in (LEAF, BRANCH):
                 continue
+            overflow = word >> 32
             start = index * size
-            end = start + size * (1 + (word >> 32))
-            if end > len(block) or end - start > _MAX_EXTENT:
-                if not final and end - start <= _MAX_EXTENT:
-                    pages = index  # wait for the rest of this page; what follows comes again
-                    break
-                words[index] = 0
+            end = start + size * (1 + overflow)
+            if overflow > _MOST_OVERFLOW or end - start > _MAX_EXTENT:
                 continue
+            if end > len(block):
+                if final:
+                    continue
+                pages = index  # wait for the rest of this page; what follows comes again
+                break
             count = (word >> 16) & 0xFFFF
             if start + PAGE_HEADER_SIZE + count * ELEMENT_SIZE > end:
-                words[index] = 0
-            elif flags == BRANCH:
+                continue
+            words[index] = word >> 14 | flags
+            if flags == BRANCH:
                 self._branch(first + index, words64[start // 8 : end // 8], count)
             else:
                 last[index] = self._leaf(first + index, block, start, end, count)
-        self._words.extend(words[:pages])
+        self._words.extend(array("I", words[:pages]))
         self._last.extend(last[:pages])
         if self._order is not None:
             self._order.advance(len(self._words))
@@ -155,7 +184,8 @@ class PageIndex:
         # Element: pos u32 | ksize u32 | child page id u64; the second word of each pair is the child.
         children = page[3 : 3 + 2 * count : 2].tolist()
         if children:
-            self._children[number] = array("Q", children)
+            with suppress(OverflowError):  # no database has such a page: it is stale or damaged
+                self._children[number] = array("I", children)
 
     def _leaf(self, number: int, block: bytes, start: int, end: int, count: int) -> int:
         """Remember what the walk may ask of this leaf; returns its newest main revision, or 0."""
@@ -193,15 +223,14 @@ class PageIndex:
     # -- once it has passed ------------------------------------------------------------------------------
 
     def _flags(self, number: int) -> int:
-        word = self._words[number] if number < len(self._words) else 0
-        flags = word & 0xFFFF
+        flags = self._words[number] & 3 if number < len(self._words) else 0
         if flags == LEAF or (flags == BRANCH and number in self._children):
             return flags
         raise BoltError(f"page {number} is referred to but is no page of a tree")
 
-    def _leaf_runs(self, root: int) -> Iterator[array[int]]:
+    def _leaf_runs(self, root: int) -> Iterator[Sequence[int]]:
         """Leaf page numbers under ``root`` in key order, siblings together."""
-        stack = [array("Q", [root])]
+        stack: list[Sequence[int]] = [[root]]
         visited = 0
         while stack:
             siblings = stack.pop()
@@ -222,7 +251,7 @@ class PageIndex:
         while stack:
             number = stack.pop()
             leaf = self._flags(number) == LEAF
-            yield number, 1 + (self._words[number] >> 32), leaf
+            yield number, 1 + (self._words[number] >> 18), leaf
             if not leaf:
                 stack.extend(reversed(self._children[number]))
 
@@ -230,7 +259,7 @@ class PageIndex:
         if bucket.inline is not None:
             return len(bucket.inline.keys)
         words = self._words
-        return sum((words[number] >> 16) & 0xFFFF for run in self._leaf_runs(bucket.root) for number in run)
+        return sum((words[number] >> 2) & 0xFFFF for run in self._leaf_runs(bucket.root) for number in run)
 
     def _newest_revision(self, bucket: Bucket) -> int:
         if bucket.inline is not None:

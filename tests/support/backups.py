@@ -85,11 +85,12 @@ class Node:
         options = BackupOptions(
             **{"cluster_name": self.cluster, "recipients": [IDENTITY.recipient], **self.options}
         )
+        shipper = self.shipper(stores)
         return BackupJob(
             source,
             self.spool,
-            self.shipper(stores),
-            self.destinations(stores),
+            lambda: shipper,
+            [store.name for store in stores],
             options,
             self.clock,
             progress or NoProgress(),

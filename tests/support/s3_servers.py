@@ -102,7 +102,9 @@ def seaweedfs(tmp_path: Path) -> Iterator[S3Server]:
         "actions": ["Admin", "Read", "Write", "List", "Tagging"],
     }
     config = tmp_path / "s3.json"
-    config.write_text(json.dumps({"identities": [identity]}))
+    local = {"type": "local", "enableOnDemandCreate": True}
+    kms = {"default_provider": "local", "providers": {"local": local}}
+    config.write_text(json.dumps({"identities": [identity], "kms": kms}))
     data = tmp_path / "data"
     data.mkdir()
     services = ("master", "volume", "filer")
@@ -117,7 +119,7 @@ def seaweedfs(tmp_path: Path) -> Iterator[S3Server]:
         *(f"-{flag}={port}" for flag, port in zip(flags, ports, strict=True)),
     ]  # fmt: skip
     try:
-        with _serving(server, argv, tmp_path, {}):
+        with _serving(server, argv, tmp_path, {"WEED_S3_SSE_KEK": secrets.token_hex(32)}):
             yield server
     finally:
         for port in ports:  # its gRPC sockets have a fixed place and are left there

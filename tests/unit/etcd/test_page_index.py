@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 import struct
+from itertools import accumulate
 
 import pytest
 from hypothesis import given, settings
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from etcdguard.errors import Corruption
 from etcdguard.etcd.bolt import BoltError
+from etcdguard.etcd.mvcc import main_revision
 from etcdguard.etcd.page_index import IndexOverflow, PageIndex, SnapshotPages
 from tests.support.bolt_writer import PAGE, Shape, revision_key, with_trailer, write_database
 
@@ -65,6 +67,22 @@ def test_facts_are_exact_however_the_pages_lie_and_the_stream_is_cut(
     assert found.facts.storage_version == "3.6.0"
     assert found.buckets == {"key": count, "meta": 2}
     assert found.db_bytes == len(database)
+
+
+@given(
+    st.integers(0, 2**64 - 400),
+    st.lists(st.integers(1, 2**33), min_size=1, max_size=40),
+    shapes,
+    st.lists(st.integers(1, 9000), max_size=30),
+)
+def test_revisions_may_be_large_and_far_apart(
+    first: int, steps: list[int], shape: Shape, pieces: list[int]
+) -> None:
+    ascending = list(accumulate(steps, initial=first))[1:]
+    keys = [(revision_key(revision), b"v") for revision in ascending if revision < 2**64]
+    found = index(write_database(keys, META, shape), pieces=pieces, check_order=True)
+    assert found.total_keys == len(keys)
+    assert found.facts.revision == max(1, main_revision(keys[-1][0], 0) if keys else 1)
 
 
 def test_a_value_larger_than_the_stream_pieces_is_waited_for() -> None:
@@ -128,7 +146,7 @@ def test_a_child_that_is_no_page_and_a_circle_are_refused() -> None:
         for number in range(2, len(database) // PAGE)
         if struct.unpack_from("<H", database, number * PAGE + 8)[0] == 1
     )
-    for child in (10**6, root_child):
+    for child in (10**6, 2**40, root_child):
         damaged = bytearray(database)
         struct.pack_into("<Q", damaged, root_child * PAGE + 16 + 8, child)
         with pytest.raises(BoltError, match=r"no page of a tree|circular|mixes"):
