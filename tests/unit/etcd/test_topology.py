@@ -57,7 +57,7 @@ def test_urls_have_one_spelling(written: str, canonical: str) -> None:
         ("https://root:hunter2@10.0.0.1:2380", "more than"),
         ("https://10.0.0.256:2380", "256"),
         ("https://010.0.0.1:2380", "eading zero"),
-        ("https://[::g]:2380", "address"),
+        ("https://[::g]:2380", "::g"),
         ("https://[fe80::1%eth0]:2380", "zone"),
         ("https://a,b:2380", "not a host name"),
         ("https://-a:2380", "not a host name"),
