@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from etcdguard.etcd.admin import AdminClient
     from etcdguard.etcd.client import EtcdClient
     from etcdguard.etcd.connection import ConnectionOptions
+    from etcdguard.etcd.metrics import Scraper
     from etcdguard.storage.base import RepositoryStore
     from etcdguard.verify import Verifier
 
@@ -84,6 +85,12 @@ class App:
         from etcdguard.etcd.admin import AdminClient
 
         return AdminClient(self._connection(endpoints))
+
+    def scraper(self) -> Scraper:
+        """A reader of the members' metrics."""
+        from etcdguard.etcd.metrics import Scraper
+
+        return Scraper(self._connection(()), self.config.cluster.metrics_urls, self.clock.now)
 
     def _connection(self, endpoints: Sequence[str]) -> ConnectionOptions:
         from etcdguard.crypto.keyfile import read_key_text

@@ -73,6 +73,8 @@ class Cluster(Section):
     server_name: str | None = None
     """The name expected in the server's certificate, where it is not the host of the endpoint."""
     command_timeout: Duration = parse_duration("5s")
+    metrics_urls: tuple[MemberUrl, ...] = ()
+    """Where members serve ``/metrics``, in any order; by default at the endpoints."""
 
     @model_validator(mode="after")
     def _check(self) -> Cluster:

@@ -130,8 +130,16 @@ class Tls:
         self._roots = _read(roots, "--cacert") if roots else None
         self._cert = _read(options.cert, "--cert") if options.cert else None
         self._key = _read(options.key, "--key") if options.key else None
-        self.context = _context(roots, options.cert, options.key)
+        self._paths = (roots, options.cert, options.key)
+        self.context = _context(*self._paths)
         """The same material for Python's own ssl, which can say what is wrong where gRPC cannot."""
+        self.context.set_alpn_protocols(["h2"])
+
+    def http_context(self) -> ssl.SSLContext:
+        """The same once more, for HTTP/1.1: what etcd serves beside gRPC on one port."""
+        context = _context(*self._paths)
+        context.set_alpn_protocols(["http/1.1"])
+        return context
 
     def credentials(self) -> grpc.ChannelCredentials:
         """The same material for gRPC."""
@@ -154,7 +162,6 @@ def _system_roots() -> Path | None:
 
 def _context(roots: Path | None, cert: Path | None, key: Path | None) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.set_alpn_protocols(["h2"])
     if roots is None:
         context.load_default_certs()
     else:
