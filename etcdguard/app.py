@@ -47,6 +47,9 @@ _log = get_logger()
 # gRPC reads this once, when it is first imported, and would write to stderr what we report ourselves.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
+_STREAM_THREADS = 2
+"""A backup reads in one and hashes in another; on two cores a third would only cost switches."""
+
 _Answer = TypeVar("_Answer")
 
 
@@ -280,6 +283,7 @@ class App:
             cluster_name=self.config.cluster.name,
             recipients=self.recipients(),
             compression_level=settings.compression_level,
+            compression_threads=1 if len(os.sched_getaffinity(0)) > _STREAM_THREADS else 0,
             prefer=settings.prefer,
             endpoint=endpoint,
             emergency=emergency,

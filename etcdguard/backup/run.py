@@ -46,6 +46,8 @@ class BackupOptions:
     recipients: Sequence[Recipient]
     """Empty only where encryption is disabled in so many words."""
     compression_level: int = 1
+    compression_threads: int = 0
+    """Besides the two that read and hash the stream."""
     prefer: Preference = "follower"
     endpoint: str | None = None
     emergency: bool = False
@@ -147,7 +149,12 @@ class BackupJob:
         options = self._options
         self._progress.phase("snapshot", choice.status.db_size)
         with writing(self._spool.path), entry.create() as out:
-            sealer = Sealer(out, options.recipients, options.compression_level)
+            sealer = Sealer(
+                out,
+                options.recipients,
+                options.compression_level,
+                compression_threads=options.compression_threads,
+            )
             with self._source.snapshot(choice.status.endpoint, options.limits) as stream:
                 for piece in stream:
                     sealer.update(piece)

@@ -31,17 +31,19 @@ class Sealed:
 class Sealer:
     """Feed the snapshot stream with ``update``; ``finish`` proves it whole and closes the ciphertext.
 
+    ``compression_threads`` 0 compresses within ``update``; a thread of its own lets hashing go on meanwhile.
     Without recipients the compressed bytes are stored as they are (``encryption: {disabled: true}``).
     Raises SnapshotFailed or Corruption when the stream was not a sound snapshot.
     """
 
-    def __init__(self, out: IO[bytes], recipients: Sequence[Recipient], level: int) -> None:
+    def __init__(
+        self, out: IO[bytes], recipients: Sequence[Recipient], level: int, *, compression_threads: int = 0
+    ) -> None:
         self._out = out
         self._trailer = TrailerCheck()
         self._index = PageIndex()
-        # zstd's own checksum lets stock tools notice damage. No worker thread: the stream is read ahead in a
-        # thread already, and on two cores a third only costs copies.
-        compressor = zstandard.ZstdCompressor(level=level, write_checksum=True)
+        # zstd's own checksum lets stock tools notice damage.
+        compressor = zstandard.ZstdCompressor(level=level, write_checksum=True, threads=compression_threads)
         self._compress = compressor.compressobj()
         self._encryptor = Encryptor(recipients) if recipients else None
         self._digest = hashlib.sha256()

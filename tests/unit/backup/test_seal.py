@@ -27,9 +27,10 @@ def seal(
     *,
     level: int = 1,
     piece: int = 5000,
+    threads: int = 0,
 ) -> tuple[Sealed, bytes]:
     out = io.BytesIO()
-    sealer = Sealer(out, recipients, level)
+    sealer = Sealer(out, recipients, level, compression_threads=threads)
     for start in range(0, len(data), piece):
         sealer.update(data[start : start + piece])
     return sealer.finish(), out.getvalue()
@@ -56,9 +57,9 @@ def test_the_facts_are_those_of_the_snapshot() -> None:
 
 
 @settings(deadline=None, max_examples=20)
-@given(piece=st.integers(500, 200_000), level=st.integers(1, 5))
-def test_what_is_stored_opens_to_what_was_streamed(piece: int, level: int) -> None:
-    sealed, stored = seal(SNAPSHOT, level=level, piece=piece)
+@given(piece=st.integers(500, 200_000), level=st.integers(1, 5), threads=st.integers(0, 2))
+def test_what_is_stored_opens_to_what_was_streamed(piece: int, level: int, threads: int) -> None:
+    sealed, stored = seal(SNAPSHOT, level=level, piece=piece, threads=threads)
     assert (sealed.stored_bytes, sealed.stored_sha256) == (len(stored), hashlib.sha256(stored).hexdigest())
     decryptor = Decryptor([IDENTITY])
     compressed = decryptor.update(stored) + decryptor.finish()
