@@ -6,14 +6,13 @@ member has applied. So: a healthy voter that has caught up, and a follower rathe
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import urlsplit
 
 from etcdguard.errors import ClusterUnhealthy, EtcdUnreachable, UsageError
-from etcdguard.etcd.source import EndpointFailure
+from etcdguard.etcd.source import Alarm, EndpointFailure
 from etcdguard.model import ClusterTopology, MemberStatus
 
 __all__ = ["Choice", "MOST_UNAPPLIED", "MOST_REVISIONS_BEHIND", "Preference", "choose_member"]
@@ -26,7 +25,6 @@ MOST_UNAPPLIED = 100
 MOST_REVISIONS_BEHIND = 1000
 """Revisions a member may be behind the most advanced one; statuses are not taken at one instant."""
 
-_ALARM = re.compile(r"memberID:\s*(\d+)\s+alarm:\s*([A-Z]+)")
 _HARMLESS_ALARM = "NOSPACE"
 _NO_LEADER = "0"
 
@@ -124,8 +122,8 @@ def _faults(status: MemberStatus, topology: ClusterTopology, newest: int) -> lis
 
 def _is_harmless(error: str) -> bool:
     """A full database stops writes, not snapshots; and there is no better moment for one."""
-    alarm = _ALARM.search(error)
-    return alarm is not None and alarm[2] == _HARMLESS_ALARM
+    alarm = Alarm.parse(error)
+    return alarm is not None and alarm.kind == _HARMLESS_ALARM
 
 
 def _unfit_hint(answers: Sequence[MemberStatus]) -> str:
@@ -145,8 +143,8 @@ def _worth_in_emergency(status: MemberStatus, topology: ClusterTopology) -> tupl
 
 
 def _corrupt_members(status: MemberStatus) -> set[str]:
-    alarms = filter(None, map(_ALARM.search, status.errors))
-    return {format(int(alarm[1]), "x") for alarm in alarms if alarm[2] == "CORRUPT"}
+    alarms = filter(None, map(Alarm.parse, status.errors))
+    return {alarm.member_id for alarm in alarms if alarm.kind == "CORRUPT"}
 
 
 def _preferred(fit: Sequence[MemberStatus], prefer: Preference, local_hosts: Collection[str]) -> Choice:

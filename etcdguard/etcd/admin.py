@@ -1,10 +1,14 @@
-"""A client that may also change the cluster: its members, and single keys."""
+"""A client that may also change the cluster: its members, single keys, and what maintenance needs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from etcdguard.etcd.client import RANGE, EtcdClient, Method
+import grpc
+
+from etcdguard.etcd.client import ALARM, RANGE, EtcdClient, Method
+from etcdguard.etcd.faults import is_deadline
+from etcdguard.etcd.source import Alarm
 from etcdguard.etcd.wire import wire_pb2 as wire
 from etcdguard.model import hex_id
 
@@ -15,6 +19,11 @@ _MEMBER_REMOVE = Method("/etcdserverpb.Cluster/MemberRemove", wire.MemberRemoveR
 _MEMBER_PROMOTE = Method("/etcdserverpb.Cluster/MemberPromote", wire.MemberPromoteResponse)
 _PUT = Method("/etcdserverpb.KV/Put", wire.PutResponse)
 _DELETE = Method("/etcdserverpb.KV/DeleteRange", wire.DeleteRangeResponse)
+_COMPACT = Method("/etcdserverpb.KV/Compact", wire.CompactionResponse)
+_DEFRAGMENT = Method("/etcdserverpb.Maintenance/Defragment", wire.DefragmentResponse)
+_MOVE_LEADER = Method("/etcdserverpb.Maintenance/MoveLeader", wire.MoveLeaderResponse)
+
+_COMPACTED = "required revision has been compacted"
 
 
 class AdminClient(EtcdClient):
@@ -53,3 +62,45 @@ class AdminClient(EtcdClient):
     def delete(self, endpoint: str, key: bytes) -> None:
         """Delete one key; an absent one is success."""
         self._call(self._options.address(endpoint), _DELETE, wire.DeleteRangeRequest(key=key))
+
+    def defragment(self, endpoint: str, timeout: float) -> bool:
+        """Have that member rewrite its database without the holes; it serves nothing meanwhile.
+
+        False when it gave no answer within ``timeout`` seconds. etcd goes on all the same, and serves nothing
+        until it is done; so may it after an error, when the connection broke.
+        """
+        address = self._options.address(endpoint)
+        try:
+            self._send(address, _DEFRAGMENT, wire.DefragmentRequest(), timeout)
+        except grpc.RpcError as e:
+            if is_deadline(e):
+                return False
+            raise self._translated(e, address) from e
+        return True
+
+    def move_leader(self, endpoint: str, target_id: str) -> None:
+        """Have the leader, which must be at that endpoint, hand over to the voter ``target_id``."""
+        request = wire.MoveLeaderRequest(targetID=int(target_id, 16))
+        self._call(self._options.address(endpoint), _MOVE_LEADER, request)
+
+    def compact(self, endpoint: str, revision: int, timeout: float) -> None:
+        """Give up the history before ``revision`` on every member, and wait until that member has freed it.
+
+        A revision that is compacted already is success.
+        """
+        address = self._options.address(endpoint)
+        request = wire.CompactionRequest(revision=revision, physical=True)
+        try:
+            self._send(address, _COMPACT, request, timeout)
+        except grpc.RpcError as e:
+            if _COMPACTED not in (e.details() or ""):
+                raise self._translated(e, address) from e
+
+    def disarm(self, endpoint: str, alarm: Alarm) -> None:
+        """Take an alarm back; whoever raised it may raise it again."""
+        request = wire.AlarmRequest(
+            action=wire.AlarmRequest.DEACTIVATE,
+            memberID=int(alarm.member_id, 16),
+            alarm=wire.AlarmType.Value(alarm.kind),
+        )
+        self._call(self._options.address(endpoint), ALARM, request)

@@ -21,13 +21,13 @@ from etcdguard.errors import ClusterUnhealthy, EtcdGuardError, EtcdUnreachable, 
 from etcdguard.etcd.auth import Metadata, TokenKeeper
 from etcdguard.etcd.connection import Address, ConnectionOptions, Tls, open_endpoint
 from etcdguard.etcd.faults import is_deadline, is_token_rejected, translate
-from etcdguard.etcd.source import EndpointFailure, StreamLimits
+from etcdguard.etcd.source import Alarm, EndpointFailure, StreamLimits
 from etcdguard.etcd.stream import SnapshotStream
 from etcdguard.etcd.wire import wire_pb2 as wire
 from etcdguard.log import get_logger
 from etcdguard.model import ClusterTopology, HashKV, Member, MemberStatus, hex_id
 
-__all__ = ["Alarm", "EtcdClient", "Method", "RANGE", "prefix_end"]
+__all__ = ["ALARM", "Alarm", "EtcdClient", "Method", "RANGE", "prefix_end"]
 
 _log = get_logger()
 
@@ -41,14 +41,6 @@ _FIRST_KEY = b"\0"
 
 
 @dataclass(frozen=True)
-class Alarm:
-    """An alarm one member has raised: ``NOSPACE`` or ``CORRUPT``."""
-
-    member_id: str
-    kind: str
-
-
-@dataclass(frozen=True)
 class Method(Generic[_Answer]):
     """One unary call: its full name, and the message it is answered with."""
 
@@ -58,7 +50,7 @@ class Method(Generic[_Answer]):
 
 _STATUS = Method("/etcdserverpb.Maintenance/Status", wire.StatusResponse)
 _HASH_KV = Method("/etcdserverpb.Maintenance/HashKV", wire.HashKVResponse)
-_ALARM = Method("/etcdserverpb.Maintenance/Alarm", wire.AlarmResponse)
+ALARM = Method("/etcdserverpb.Maintenance/Alarm", wire.AlarmResponse)
 _MEMBER_LIST = Method("/etcdserverpb.Cluster/MemberList", wire.MemberListResponse)
 RANGE = Method("/etcdserverpb.KV/Range", wire.RangeResponse)
 _SNAPSHOT = "/etcdserverpb.Maintenance/Snapshot"
@@ -198,7 +190,7 @@ class EtcdClient:
 
     def alarms(self, endpoint: str) -> tuple[Alarm, ...]:
         """Every alarm raised in the cluster, as that endpoint knows them."""
-        answer = self._call(self._options.address(endpoint), _ALARM, wire.AlarmRequest())
+        answer = self._call(self._options.address(endpoint), ALARM, wire.AlarmRequest())
         return tuple(Alarm(hex_id(one.memberID), wire.AlarmType.Name(one.alarm)) for one in answer.alarms)
 
     def requires_login(self, endpoint: str) -> bool:

@@ -5,15 +5,32 @@ Light on purpose: pure decisions (``backup.choose``) and fakes import this modul
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol
 
 from etcdguard.errors import EtcdGuardError
-from etcdguard.model import ClusterTopology, HashKV, MemberStatus
+from etcdguard.model import ClusterTopology, HashKV, MemberStatus, hex_id
 
-__all__ = ["BlobStream", "EndpointFailure", "SnapshotSource", "StreamLimits"]
+__all__ = ["Alarm", "BlobStream", "EndpointFailure", "SnapshotSource", "StreamLimits"]
+
+_ALARM = re.compile(r"memberID:\s*(\d+)\s+alarm:\s*([A-Z]+)")
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """An alarm one member has raised: ``NOSPACE`` or ``CORRUPT``."""
+
+    member_id: str
+    kind: str
+
+    @classmethod
+    def parse(cls, error: str) -> Alarm | None:
+        """The alarm that one of a status's ``errors`` speaks of; None where that is something else."""
+        found = _ALARM.search(error)
+        return None if found is None else cls(hex_id(int(found[1])), found[2])
 
 
 @dataclass(frozen=True)

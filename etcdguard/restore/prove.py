@@ -10,9 +10,9 @@ from typing import Protocol, TypeVar
 from etcdguard.errors import ClusterUnhealthy, EtcdGuardError
 from etcdguard.etcd.client import Alarm
 from etcdguard.etcd.consistency import Consistency, HashSource, compare, describe
+from etcdguard.etcd.reach import reach
 from etcdguard.model import ClusterTopology, HashKV, MemberStatus
 from etcdguard.restore.plan import RestorePlan
-from etcdguard.restore.reach import reach
 from etcdguard.restore.services import Patience
 
 __all__ = ["CANARY_PREFIX", "Proof", "ProvableCluster", "View", "prove", "raise_unproven"]

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from etcdguard.errors import EtcdGuardError, Refused
+from etcdguard.etcd.reach import reach
 from etcdguard.model import ClusterTopology, MemberStatus
 from etcdguard.restore.files import account
 from etcdguard.restore.machine import Machine
 from etcdguard.restore.quorum import answers
-from etcdguard.restore.reach import reach
 from etcdguard.restore.replace import directories
 from etcdguard.restore.replace.environment import ReplaceEnvironment
 from etcdguard.restore.replace.plan import ReplacePlan, joining, others

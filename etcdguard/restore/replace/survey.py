@@ -9,8 +9,8 @@ from typing import Protocol
 
 from etcdguard.errors import EtcdGuardError, Refused
 from etcdguard.etcd.consistency import HashSource
+from etcdguard.etcd.reach import reach
 from etcdguard.model import ClusterTopology, Member, MemberStatus
-from etcdguard.restore.reach import reach
 from etcdguard.restore.services import Patience
 
 __all__ = ["ReplaceableCluster", "Survey", "first_survey", "reachable", "survey"]
