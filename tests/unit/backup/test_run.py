@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from etcdguard.backup import BackupJob, BackupOptions
+from etcdguard.backup.ship import Shipper
 from etcdguard.backup.spool import Spool
 from etcdguard.crypto.recipients import generate_identity
 from etcdguard.errors import (
@@ -203,6 +205,19 @@ def test_ctrl_c_leaves_nothing(node: Node, store: MemoryStore) -> None:
         node.job(source(), store, progress=Interrupting()).run()
     assert leftovers(node) == ["lock"]
     assert list(store.list("")) == []
+
+
+def test_a_store_that_cannot_be_set_up_leaves_nothing(node: Node) -> None:
+    """It is set up while the snapshot streams, so that its problem is known only then."""
+
+    def broken() -> Shipper:
+        raise RepositoryError("no such profile", hint="check the AWS configuration")
+
+    options = BackupOptions(cluster_name=node.cluster, recipients=[IDENTITY.recipient])
+    job = BackupJob(source(), node.spool, broken, ["one"], options, node.clock, NoProgress())
+    with pytest.raises(RepositoryError, match="no such profile"):
+        job.run()
+    assert leftovers(node) == ["lock"]
 
 
 def test_a_hash_that_cannot_be_had_does_not_cost_the_backup(node: Node, store: MemoryStore) -> None:
