@@ -40,6 +40,7 @@ def configured_members(app: App) -> list[MemberSpec]:
             peer_urls=member.peer_urls,
             client_urls=member.client_urls,
             host=member.host or (None if member.ssh is None else member.ssh.rpartition("@")[2]),
+            ssh=member.ssh,
             data_dir=str(member.data_dir),
             wal_dir=None if member.wal_dir is None else str(member.wal_dir),
             service=None

@@ -233,6 +233,7 @@ def _plan(app: App, backup: Backup, tool: Tool, flags: dict[str, Any]) -> Restor
         bump=flags["bump"],
         mark_compacted=flags["mark_compacted"],
         no_bump=flags["no_bump"],
+        moves=flags["moves"],
     )
     return make_plan(
         backup.manifest,

@@ -196,14 +196,13 @@ def _orchestrator(
 
 def _connection(app: App, plan: RestorePlan, flags: Mapping[str, Any]) -> dict[str, Any]:
     """How the hosts are reached; what later runs need to reach them in the same way."""
-    configured = {member.name: member.ssh_destination for member in app.config.members}
     config = flags["ssh_config"]
     return {
         "ssh_config": None if config is None else str(config.absolute()),
         "remote_command": flags["remote_command"],
         "remote_config": flags["remote_config"],
         "destinations": {
-            member.host: configured.get(member.name, member.host)
+            member.host: member.ssh or member.host
             for member in plan.members
             if member.host is not None and not app.is_here(member.host)
         },

@@ -63,6 +63,12 @@ def _directories(
     return found
 
 
+def _moves(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    from etcdguard.restore.moves import read_moves
+
+    return read_moves(values)
+
+
 def _together(*decorators: Callable[[_Function], _Function]) -> Callable[[_Function], _Function]:
     return lambda function: reduce(lambda inner, one: one(inner), reversed(decorators), function)
 
@@ -118,6 +124,14 @@ plan_options = _together(
         metavar="NAME=DIR",
         callback=_directories,
         help="A member's separate WAL directory.",
+    ),
+    click.option(
+        "--map",
+        "moves",
+        multiple=True,
+        metavar="OLD=NEW",
+        callback=_moves,
+        help="The member at host OLD comes back at host NEW: all its URLs, and where ssh goes.",
     ),
     click.option(
         "--bump-revision",

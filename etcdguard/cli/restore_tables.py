@@ -28,7 +28,14 @@ def plan_table(plan: RestorePlan) -> str:
         ("token", plan.token),
     ]
     members = [
-        (member.name, member.host or "-", member.member_id, member.data_dir, member.wal_dir or "-")
+        (
+            member.name,
+            member.host or "-",
+            member.member_id,
+            ", ".join(member.peer_urls),
+            member.data_dir,
+            member.wal_dir or "-",
+        )
         for member in plan.members
     ]
     steps = [
@@ -39,7 +46,7 @@ def plan_table(plan: RestorePlan) -> str:
     return "\n\n".join(
         [
             table(None, facts),
-            table(("MEMBER", "HOST", "ID", "DATA DIR", "WAL DIR"), members),
+            table(("MEMBER", "HOST", "ID", "PEER URLS", "DATA DIR", "WAL DIR"), members),
             "\n".join(steps),
             "\n".join(commands),
             "\n".join(plan.notes),

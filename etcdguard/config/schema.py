@@ -125,11 +125,6 @@ class Member(Section):
     control_plane: ControlPlane | None = None
     """None: beside a static pod's manifest kubeadm's three others, as far as the host has them."""
 
-    @property
-    def ssh_destination(self) -> str:
-        """What the ssh client is given."""
-        return self.ssh or self.host or self.name
-
 
 class ObjectLock(Section):
     """Object lock asked of the store for every object, counted from when it is written."""

@@ -15,12 +15,21 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 from etcdguard.errors import ConfigError
 from etcdguard.model import hex_id
 
-__all__ = ["Peer", "Prediction", "canonical_url", "canonical_urls", "initial_cluster", "predict"]
+__all__ = [
+    "Peer",
+    "Prediction",
+    "canonical_host",
+    "canonical_url",
+    "canonical_urls",
+    "in_url",
+    "initial_cluster",
+    "predict",
+]
 
 _HOST_NAME = re.compile(r"^(?!-)[a-z0-9_-]{1,63}(?<!-)(\.(?!-)[a-z0-9_-]{1,63}(?<!-))*\.?$")
 _MEMBER_NAME = re.compile(r"^[^\s,=]+$")
@@ -64,7 +73,32 @@ def canonical_url(text: str) -> str:
         raise _bad_url(text, "there is more than scheme, host and port")
     if not port:
         raise _bad_url(text, "the port is missing")
-    return f"{parts.scheme}://{_canonical_host(text, parts)}:{port}"
+    try:
+        host = canonical_host(parts.hostname or "")
+    except ValueError as e:
+        raise _bad_url(text, str(e)) from e
+    return f"{parts.scheme}://{in_url(host)}:{port}"
+
+
+def canonical_host(host: str) -> str:
+    """A name in lower case, or an address in its shortest form, IPv6 without brackets.
+
+    Raises ValueError that says why it is neither.
+    """
+    if ":" in host:
+        if "%" in host:
+            raise ValueError("an IPv6 zone means something else on every host")
+        return str(ipaddress.IPv6Address(host))
+    if host.replace(".", "").isdigit():
+        return str(ipaddress.IPv4Address(host))
+    if not _HOST_NAME.match(host.lower()):
+        raise ValueError(f"{host!r} is not a host name" if host else "the host is missing")
+    return host.lower()
+
+
+def in_url(host: str) -> str:
+    """A canonical host as a URL has it: IPv6 in brackets."""
+    return f"[{host}]" if ":" in host else host
 
 
 def canonical_urls(urls: Iterable[str]) -> tuple[str, ...]:
@@ -123,24 +157,6 @@ def _refuse_duplicates(what: str, values: list[str]) -> None:
         raise ConfigError(
             f"{what} {repeated[0]} appears twice", hint=f"every {what} belongs to exactly one member, once"
         )
-
-
-def _canonical_host(text: str, parts: SplitResult) -> str:
-    host = parts.hostname or ""
-    try:
-        if ":" in host:
-            return f"[{ipaddress.IPv6Address(host)}]" if "%" not in host else _refuse_zone(text)
-        if host.replace(".", "").isdigit():
-            return str(ipaddress.IPv4Address(host))
-    except ipaddress.AddressValueError as e:
-        raise _bad_url(text, str(e)) from e
-    if not _HOST_NAME.match(host):
-        raise _bad_url(text, f"{host!r} is not a host name" if host else "the host is missing")
-    return host
-
-
-def _refuse_zone(text: str) -> str:
-    raise _bad_url(text, "an IPv6 zone means something else on every host")
 
 
 def _bad_url(text: str, why: str) -> ConfigError:

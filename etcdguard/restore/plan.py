@@ -116,6 +116,8 @@ class SourceMember(_Part):
 
     name: str
     host: str | None
+    ssh: str | None = None
+    """What the ssh client is given to reach the host; None: ``host``."""
     peer_urls: tuple[str, ...]
     client_urls: tuple[str, ...]
     data_dir: str
@@ -201,6 +203,8 @@ class PlanSource(_Part):
     tool: PlannedTool
     bump: Bump | None
     members: tuple[SourceMember, ...]
+    former_client_urls: tuple[str, ...] = ()
+    """Where members that move to other hosts have served clients, and may still do so."""
     notes: tuple[str, ...]
     """What the operator should know before agreeing, a sentence each."""
 

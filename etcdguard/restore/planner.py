@@ -11,13 +11,13 @@ from etcdguard.errors import Refused, UsageError
 from etcdguard.etcd.tools import Tool
 from etcdguard.etcd.topology import canonical_urls
 from etcdguard.model import Manifest
+from etcdguard.restore.member_spec import MemberSpec
+from etcdguard.restore.moves import advice, move
 from etcdguard.restore.plan import (
     Bump,
-    ControlPlaneSpec,
     PlannedTool,
     PlanSource,
     RestorePlan,
-    ServiceSpec,
     SourceMember,
     assemble,
 )
@@ -42,20 +42,6 @@ _ZOMBIES_FIXED = (3, 5, 26)
 
 
 @dataclass(frozen=True)
-class MemberSpec:
-    """A member as the configuration describes it. ``data_dir`` None means etcd's usual place."""
-
-    name: str
-    peer_urls: tuple[str, ...]
-    client_urls: tuple[str, ...] = ()
-    host: str | None = None
-    data_dir: str | None = None
-    wal_dir: str | None = None
-    service: ServiceSpec | None = None
-    control_plane: ControlPlaneSpec | None = None
-
-
-@dataclass(frozen=True)
 class Choices:
     """What the operator asked for. ``bump`` is in revisions; None leaves the default of the backup's kind."""
 
@@ -68,6 +54,8 @@ class Choices:
     bump: int | None = None
     mark_compacted: bool = False
     no_bump: bool = False
+    moves: Mapping[str, str] = field(default_factory=dict)
+    """Old hosts to new ones, as ``moves.read_moves`` reads them."""
 
 
 def make_plan(
@@ -87,7 +75,9 @@ def make_plan(
     """
     check_tool(tool, manifest.cluster.etcd_version)
     bump = _bump(manifest, choices, tool)
-    specs, notes = _voters(manifest, configured)
+    before = configured or [MemberSpec(one.name, one.peer_urls, one.client_urls) for one in manifest.members]
+    after = move(before, choices.moves)
+    specs, notes = _voters(manifest, after)
     here = frozenset(spec.name for spec in specs) if choices.all_here else choices.here
     members = tuple(_source_member(spec, choices, node if spec.name in here else None) for spec in specs)
     _check_members(members, choices, here)
@@ -109,7 +99,8 @@ def make_plan(
             tool=PlannedTool(name=tool.kind, version=tool.version_text, path=str(tool.path)),
             bump=bump,
             members=members,
-            notes=(*notes, *_advice(manifest, bump, tool)),
+            former_client_urls=_left_behind(before, after),
+            notes=(*notes, *advice(before, after), *_advice(manifest, bump, tool)),
         )
     )
 
@@ -161,11 +152,14 @@ def _check_amount(amount: int, revision: int) -> None:
         )
 
 
-def _voters(manifest: Manifest, configured: Sequence[MemberSpec]) -> tuple[list[MemberSpec], list[str]]:
+def _left_behind(before: Sequence[MemberSpec], after: Sequence[MemberSpec]) -> tuple[str, ...]:
+    """Where members that move have served clients."""
+    new = {url for spec in after for url in spec.client_urls}
+    return tuple(url for spec in before for url in spec.client_urls if url not in new)
+
+
+def _voters(manifest: Manifest, known: Sequence[MemberSpec]) -> tuple[list[MemberSpec], list[str]]:
     """The members to restore, by name, and a note for each that is left out."""
-    known = configured or [
-        MemberSpec(member.name, member.peer_urls, member.client_urls) for member in manifest.members
-    ]
     learners = {member.name for member in manifest.members if member.is_learner}
     specs, notes = [], []
     for spec in sorted(known, key=lambda spec: spec.name):
@@ -196,6 +190,7 @@ def _source_member(spec: MemberSpec, choices: Choices, node: str | None) -> Sour
     return SourceMember(
         name=spec.name,
         host=spec.host or node,
+        ssh=spec.ssh,
         peer_urls=canonical_urls(spec.peer_urls),
         client_urls=spec.client_urls,
         data_dir=member_directory(choices.data_dirs.get(spec.name) or spec.data_dir or DEFAULT_DATA_DIR),

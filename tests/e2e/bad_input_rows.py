@@ -420,6 +420,8 @@ _MACHINE = (
         in_turn(connect_to(plain), spool_is_a_file),
     ),
     Row("restore with a tool that is not there", RESTORE + " --etcdutl none", 64, "none", "path"),
+    Row("restore --map of a URL", RESTORE + " --map 127.0.0.1=http://h", 64, "not OLD=NEW", "without scheme"),
+    Row("restore --map of no host", RESTORE + " --map=10.9.9.9=10.9.9.8", 64, "no member is at", "127.0.0.1"),
     Row("restore, but which member", "restore latest --yes", 64, "which members", "--member"),
 )
 

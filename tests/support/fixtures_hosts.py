@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,12 +18,12 @@ from tests.support.hosts import HostSet, HostsUnavailable
 from tests.support.hosts_etcd import HostPki
 from tests.support.hosts_image import image
 
-__all__ = ["REQUIRE_VARIABLE"]
+__all__ = ["REQUIRE_VARIABLE", "watched"]
 
 REQUIRE_VARIABLE = "ETCDGUARD_REQUIRE_HOSTS"
 
 _FIXTURE = "hosts_available"
-_SETS = pytest.StashKey[list[HostSet]]()
+_SETS: list[HostSet] = []
 _LOG_LINES = "25"
 
 
@@ -59,12 +60,20 @@ def host_share(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def three_hosts(hosts_available: None, host_share: Path, request: pytest.FixtureRequest) -> Iterator[HostSet]:
+def three_hosts(hosts_available: None, host_share: Path) -> Iterator[HostSet]:
     """Three running hosts for the whole session. A test leaves them running and clean: `remove_etcd`."""
-    with HostSet(3, shared=[host_share]) as hosts:
-        request.session.stash[_SETS] = [hosts]
+    with HostSet(3, shared=[host_share]) as hosts, watched(hosts):
         yield hosts
-    del request.session.stash[_SETS]
+
+
+@contextmanager
+def watched(hosts: HostSet) -> Iterator[None]:
+    """Their journals are shown beside failures meanwhile."""
+    _SETS.append(hosts)
+    try:
+        yield
+    finally:
+        _SETS.remove(hosts)
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -72,7 +81,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.CallI
     """Show the hosts' last journal lines beside a failure."""
     outcome = yield
     report: pytest.TestReport = outcome.get_result()  # type: ignore[attr-defined]
-    if report.failed and "three_hosts" in getattr(item, "fixturenames", ()):
-        for host in (host for hosts in item.session.stash.get(_SETS, []) for host in hosts if host.running):
+    if report.failed and _FIXTURE in getattr(item, "fixturenames", ()):
+        for host in (host for hosts in _SETS for host in hosts if host.running):
             journal = host.run("journalctl", f"--lines={_LOG_LINES}", "--no-pager", check=False).stdout
             report.sections.append((f"journal of {host.name}", journal))

@@ -136,7 +136,7 @@ class HostPki:
 
 @dataclass(frozen=True)
 class HostCluster:
-    """etcd members on hosts, each named like its host; `etcdctl` and `tls` are for this machine."""
+    """etcd members on hosts; `etcdctl` and `tls` are for this machine."""
 
     hosts: tuple[Host, ...]
     programs: EtcdPrograms
@@ -148,11 +148,6 @@ class HostCluster:
     def client_urls(self) -> tuple[str, ...]:
         """One client URL for each member, in the order of ``hosts``."""
         return tuple(client_url(host) for host in self.hosts)
-
-    @property
-    def initial_cluster(self) -> str:
-        """The value of ``--initial-cluster``."""
-        return initial_cluster(self.hosts)
 
     @property
     def etcdctl(self) -> Etcdctl:
@@ -192,9 +187,9 @@ def peer_url(host: Host) -> str:
     return f"https://{host.address}:2380"
 
 
-def initial_cluster(hosts: Sequence[Host]) -> str:
-    """The value of ``--initial-cluster`` for members named like their hosts."""
-    return ",".join(f"{host.name}={peer_url(host)}" for host in hosts)
+def initial_cluster(hosts: Sequence[Host], names: Sequence[str]) -> str:
+    """The value of ``--initial-cluster`` for members of these names."""
+    return ",".join(f"{name}={peer_url(host)}" for name, host in zip(names, hosts, strict=True))
 
 
 def etcd_log(host: Host, lines: int = 15) -> str:
@@ -214,15 +209,17 @@ def deploy_etcd(
     token: str = "etcdguard-hosts",
     user: str = ETCD_USER,
     extra_args: Sequence[str] = (),
+    names: Sequence[str] | None = None,
     start: bool = True,
 ) -> HostCluster:
     """A cluster of one systemd unit ``etcd.service`` a host, enabled, over mutual TLS; waits until healthy.
 
-    The folder that ``wal_dir`` is in becomes etcd's. With ``start=False`` everything is in place, as on a
-    rebuilt machine, but nothing runs or is enabled.
+    Its members are called ``names``, else like their hosts. The folder that ``wal_dir`` is in becomes etcd's.
+    With ``start=False`` everything is in place, as on a rebuilt machine, but nothing runs or is enabled.
     """
     cluster = _cluster(hosts, pki, programs, data_dir, wal_dir)
-    for host in hosts:
+    names = names or [host.name for host in hosts]
+    for host, name in zip(hosts, names, strict=True):
         _install_programs(host, programs)
         pki.install(host, SYSTEMD_TLS, user)
         _make_folder(host, data_dir, user)
@@ -231,7 +228,7 @@ def deploy_etcd(
             _make_folder(host, str(Path(wal_dir).parent), user)
         command = [
             "/usr/local/bin/etcd",
-            *_flags(host, hosts, data_dir, wal_dir, token, SYSTEMD_TLS),
+            *_flags(name, host, initial_cluster(hosts, names), data_dir, wal_dir, token, SYSTEMD_TLS),
             *extra_args,
         ]
         host.write("/etc/systemd/system/etcd.service", _UNIT.format(user=user, command=" ".join(command)))
@@ -262,6 +259,7 @@ def deploy_static_pods(
     """
     cluster = _cluster(hosts, pki, programs, data_dir, None)
     stand_in = (Path(__file__).parent / "control_plane_stand_in.py").read_bytes()
+    everyone = initial_cluster(hosts, [host.name for host in hosts])
     for host in hosts:
         _install_programs(host, programs)
         pki.install(host, STATIC_POD_TLS, "root")
@@ -271,7 +269,8 @@ def deploy_static_pods(
         install_kubelet(host)
     if start:
         for host in hosts:
-            etcd = ["etcd", *_flags(host, hosts, data_dir, None, token, STATIC_POD_TLS), *extra_args]
+            flags = _flags(host.name, host, everyone, data_dir, None, token, STATIC_POD_TLS)
+            etcd = ["etcd", *flags, *extra_args]
             host.write(f"{MANIFESTS}/etcd.yaml", pod_manifest("etcd", etcd, data_dir), mode=0o600)
             for name, port in CONTROL_PLANE.items():
                 manifest = pod_manifest(name, _control_plane_command(name, port))
@@ -358,17 +357,23 @@ def _make_folder(host: Host, folder: str, owner: str) -> None:
 
 
 def _flags(
-    host: Host, hosts: Sequence[Host], data_dir: str, wal_dir: str | None, token: str, files: TlsFiles
+    name: str,
+    host: Host,
+    everyone: str,
+    data_dir: str,
+    wal_dir: str | None,
+    token: str,
+    files: TlsFiles,
 ) -> list[str]:
     return [
-        f"--name={host.name}",
+        f"--name={name}",
         f"--data-dir={data_dir}",
         *([f"--wal-dir={wal_dir}"] if wal_dir else []),
         f"--listen-client-urls={client_url(host)},https://127.0.0.1:2379",
         f"--advertise-client-urls={client_url(host)}",
         f"--listen-peer-urls={peer_url(host)}",
         f"--initial-advertise-peer-urls={peer_url(host)}",
-        f"--initial-cluster={initial_cluster(hosts)}",
+        f"--initial-cluster={everyone}",
         "--initial-cluster-state=new",
         f"--initial-cluster-token={token}",
         *files.flags(),

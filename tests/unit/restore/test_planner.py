@@ -292,3 +292,28 @@ def test_what_does_not_fit_is_refused(
     assert message in refusal.value.message
     assert hint in refusal.value.hint
     assert "\n" not in refusal.value.message + refusal.value.hint
+
+
+def test_a_plan_for_the_manifests_members_at_new_hosts() -> None:
+    plan = plan_of(choices=Choices(moves={"10.0.0.3": "fd00::3"}))
+
+    assert plan.initial_cluster.endswith(",m3=http://[fd00::3]:2380")
+    assert plan.member("m3").argv[7] == "--initial-advertise-peer-urls=http://[fd00::3]:2380"
+    assert plan.former_client_urls == ("http://10.0.0.3:2379",)
+    assert plan.member("m3").member_id != plan_of().member("m3").member_id
+    assert plan.notes[0].startswith("m3 moves: http://10.0.0.3:2380 becomes http://[fd00::3]:2380")
+    assert plan_of().former_client_urls == ()
+
+
+def test_a_plan_keeps_where_ssh_goes() -> None:
+    specs = [
+        MemberSpec("m1", ("http://10.0.0.1:2380",), host="10.0.0.1", ssh="root@10.0.0.1"),
+        MemberSpec("m2", ("http://10.0.0.2:2380",), host="10.0.0.2"),
+    ]
+
+    plan = plan_of(configured=specs, choices=Choices(moves={"10.0.0.1": "10.0.0.11"}))
+
+    assert [(member.host, member.ssh) for member in plan.members] == [
+        ("10.0.0.11", "root@10.0.0.11"),
+        ("10.0.0.2", None),
+    ]

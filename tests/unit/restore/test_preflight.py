@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from etcdguard.catalog.catalog import Signature
-from etcdguard.errors import ClusterUnhealthy, EtcdGuardError, ObjectNotFound, WrongKey
+from etcdguard.errors import ClusterUnhealthy, EtcdGuardError, ObjectNotFound, Refused, WrongKey
 from etcdguard.etcd.tools import Tool
 from etcdguard.restore.environment import Overrides
 from etcdguard.restore.machine import Filesystem
-from tests.unit.restore.world import World
+from tests.unit.restore.world import World, nobody
 
 MIB = 1024 * 1024
 
@@ -188,6 +188,20 @@ def test_accepted(world: World, case: str) -> None:
     result = ACCEPTED[case](world).run()
 
     assert len(result.members) == 3
+
+
+def test_a_cluster_that_is_alive_where_the_members_were_stops_it(world: World) -> None:
+    """They move to other hosts, and their old client URLs are in no configuration any more."""
+
+    def read(endpoint: str) -> None:
+        if endpoint != "http://10.0.0.7:2379":
+            nobody(endpoint)
+
+    moved = replace(
+        world, plan=world.plan.model_copy(update={"former_client_urls": ("http://10.0.0.7:2379",)})
+    )
+    with pytest.raises(Refused, match=r"10\.0\.0\.7:2379 answers with a quorum"):
+        moved.with_(linearizable_read=read).run()
 
 
 def test_members_that_answer_without_a_quorum_do_not_stop_it(world: World) -> None:
