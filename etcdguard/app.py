@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from etcdguard.etcd.admin import AdminClient
     from etcdguard.etcd.client import EtcdClient
     from etcdguard.etcd.connection import ConnectionOptions
+    from etcdguard.etcd.lock import LeaseLock
     from etcdguard.etcd.metrics import Scraper
     from etcdguard.storage.base import RepositoryStore
     from etcdguard.verify import Verifier
@@ -94,6 +95,13 @@ class App:
         from etcdguard.etcd.metrics import Scraper
 
         return Scraper(self._connection(()), self.config.cluster.metrics_urls, self.clock.now)
+
+    def lock(self, name: str) -> LeaseLock:
+        """The cluster's lock of that name, not yet acquired; ``maintenance`` covers what burdens a member."""
+        from etcdguard.etcd.lock import LeaseLock, lock_key
+
+        key = lock_key(self.config.cluster.name, name)
+        return LeaseLock.on(self._connection(()), key, f"{self.node} pid {os.getpid()}", self.clock.now)
 
     def _connection(self, endpoints: Sequence[str]) -> ConnectionOptions:
         from etcdguard.crypto.keyfile import read_key_text

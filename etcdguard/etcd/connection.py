@@ -196,6 +196,8 @@ def open_endpoint(address: Address, options: ConnectionOptions, tls: Tls | None)
         ("grpc.keepalive_time_ms", round(options.keepalive_time * 1000)),
         ("grpc.keepalive_timeout_ms", round(options.keepalive_timeout * 1000)),
         ("grpc.http2.max_pings_without_data", 0),
+        # Left alone, gRPC waits two minutes before it tries a member again that has been down for long.
+        ("grpc.max_reconnect_backoff_ms", 5000),
         # A fixed window: left alone, gRPC buffers tens of MiB when we are slower than the member.
         ("grpc.http2.bdp_probe", 0),
         ("grpc.http2.lookahead_bytes", 2 * 1024 * 1024),
