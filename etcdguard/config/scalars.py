@@ -14,9 +14,12 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, SecretStr, ValidationInfo
 
+from etcdguard.retention import Period
+
 __all__ = [
     "Address",
     "BucketName",
+    "CalendarPeriod",
     "Duration",
     "Endpoint",
     "HostPath",
@@ -116,6 +119,15 @@ def _duration(value: Any) -> timedelta:
     if not isinstance(value, str):
         raise Invalid("must be a duration in quotes or with a unit", _DURATION_HINT)
     return parse_duration(value)
+
+
+def _period(value: Any) -> Period:
+    try:
+        return value if isinstance(value, Period) else Period.parse(str(value))
+    except ValueError as e:
+        raise Invalid(
+            str(e), "write years, months, weeks, days, hours, largest first: 2y5m7d3h (m is months), 14d, 48h"
+        ) from e
 
 
 def _size(value: Any) -> int:
@@ -221,6 +233,9 @@ def _address(text: str) -> str:
 
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
 """A span of time longer than zero."""
+
+CalendarPeriod = Annotated[Period, BeforeValidator(_period)]
+"""Years, months, weeks, days and hours by the calendar."""
 
 Size = Annotated[int, BeforeValidator(_size)]
 """Bytes, more than zero."""

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 from etcdguard.config.scalars import (
     Address,
     BucketName,
+    CalendarPeriod,
     Duration,
     Endpoint,
     HostPath,
@@ -237,7 +238,7 @@ class Retention(Section):
     keep_weekly: Count = 0
     keep_monthly: Count = 0
     keep_yearly: Count = 0
-    keep_within: Duration | None = None
+    keep_within: CalendarPeriod | None = None
     min_verified: Count = 1
 
     @model_validator(mode="after")

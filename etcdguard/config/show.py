@@ -10,6 +10,7 @@ from pydantic import SecretStr
 
 from etcdguard.config.scalars import format_duration, format_size
 from etcdguard.config.schema import Config, Section
+from etcdguard.retention import Period
 
 __all__ = ["REDACTED", "plain", "redacted"]
 
@@ -31,7 +32,7 @@ def plain(value: Any, key: str = "") -> Any:
         return REDACTED
     if isinstance(value, timedelta):
         return format_duration(value)
-    if isinstance(value, Path):
+    if isinstance(value, (Path, Period)):
         return str(value)
     if isinstance(value, tuple):
         return [plain(item) for item in value]

@@ -1,0 +1,218 @@
+"""Retention: what holds for every policy, the cases that have cost others their backups, golden files.
+
+``python -m tests.unit.retention_golden`` writes the golden files anew after a change that was meant.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import date, datetime, time, timedelta, timezone
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from etcdguard.retention import Candidate, Decision, Period, Policy, decide
+from tests.unit.retention_golden import GOLDEN, NOW, POLICIES, kept, series
+
+counts = st.integers(0, 6)
+periods = st.builds(
+    Period,
+    years=st.integers(0, 3),
+    months=st.integers(0, 30),
+    weeks=st.integers(0, 9),
+    days=st.integers(0, 400),
+    hours=st.integers(0, 99),
+)
+policies = st.builds(
+    Policy,
+    keep_last=counts,
+    keep_hourly=counts,
+    keep_daily=counts,
+    keep_weekly=counts,
+    keep_monthly=counts,
+    keep_yearly=counts,
+    keep_within=st.none() | periods.filter(lambda period: period != Period()),
+    min_verified=counts,
+)
+
+
+@st.composite
+def candidates(draw: st.DrawFn) -> list[Candidate]:
+    """Backups of up to three clusters whose clocks go forward, stand still, jump back or run ahead."""
+    found = []
+    for number in range(draw(st.integers(0, 25))):
+        hours = draw(st.integers(-24 * 900, 30) | st.integers(-60, 2))
+        found.append(
+            Candidate(
+                id=f"backup-{number:03}",
+                cluster_id=draw(st.sampled_from("abc")),
+                created_at=NOW + timedelta(hours=hours, minutes=draw(st.integers(-59, 59))),
+                order=(draw(st.integers(0, 1)), draw(st.integers(1, 40)), number),
+                verified=draw(st.booleans()),
+                held=draw(st.integers(0, 9)) == 0,
+                readable=draw(st.integers(0, 9)) > 0,
+            )
+        )
+    return found
+
+
+def keeps(found: list[Candidate], policy: Policy) -> set[str]:
+    return {decision.id for decision in decide(found, policy, NOW) if decision.keep}
+
+
+def groups(found: list[Candidate]) -> dict[str, list[Candidate]]:
+    """What can be read, by cluster, newest first."""
+    by_cluster: dict[str, list[Candidate]] = {}
+    for one in sorted(found, key=lambda one: (one.order, one.id), reverse=True):
+        if one.readable:
+            by_cluster.setdefault(one.cluster_id, []).append(one)
+    return by_cluster
+
+
+@given(candidates(), policies)
+def test_what_must_never_go_stays(found: list[Candidate], policy: Policy) -> None:
+    kept = keeps(found, policy)
+    assert {one.id for one in found if one.held or not one.readable} <= kept
+    assert {one.id for one in found if one.created_at > NOW + timedelta(minutes=5)} <= kept
+    for group in groups(found).values():
+        assert group[0].id in kept
+        verified = [one.id for one in group if one.verified]
+        assert set(verified[: max(1, policy.min_verified)]) <= kept
+        assert len(kept & {one.id for one in group}) >= min(len(group), policy.keep_last)
+
+
+@given(candidates(), policies)
+def test_every_candidate_gets_one_decision(found: list[Candidate], policy: Policy) -> None:
+    decided = [decision.id for decision in decide(found, policy, NOW)]
+    assert sorted(decided) == sorted(one.id for one in found)
+
+
+@given(candidates(), policies, st.randoms(use_true_random=False))
+def test_the_order_in_which_they_are_listed_does_not_matter(
+    found: list[Candidate], policy: Policy, random: object
+) -> None:
+    shuffled = list(found)
+    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    assert decide(shuffled, policy, NOW) == decide(found, policy, NOW)
+
+
+@given(candidates(), policies)
+def test_what_was_kept_is_kept_again_once_the_rest_is_gone(found: list[Candidate], policy: Policy) -> None:
+    kept = keeps(found, policy)
+    assert keeps([one for one in found if one.id in kept], policy) == kept
+
+
+@given(
+    candidates(),
+    policies,
+    st.sampled_from([name for name in Policy.__dataclass_fields__ if name != "keep_within"]),
+    st.integers(1, 5),
+)
+def test_a_larger_number_never_keeps_less(
+    found: list[Candidate], policy: Policy, name: str, more: int
+) -> None:
+    larger = replace(policy, **{name: getattr(policy, name) + more})
+    if not policy.keeps_all:
+        assert keeps(found, policy) <= keeps(found, larger)
+
+
+@given(candidates(), policies, periods.filter(lambda period: period != Period()), st.integers(1, 500))
+def test_a_longer_period_never_keeps_less(
+    found: list[Candidate], policy: Policy, period: Period, more: int
+) -> None:
+    shorter = replace(policy, keep_within=period)
+    longer = replace(policy, keep_within=replace(period, days=period.days + more))
+    assert keeps(found, shorter) <= keeps(found, longer)
+
+
+@given(candidates(), policies)
+def test_clusters_do_not_touch_each_other(found: list[Candidate], policy: Policy) -> None:
+    apart: list[Decision] = []
+    for name in "abc":
+        apart += decide([one for one in found if one.cluster_id == name], policy, NOW)
+    assert set(apart) == set(decide(found, policy, NOW))
+
+
+@given(candidates())
+def test_without_a_rule_nothing_goes(found: list[Candidate]) -> None:
+    assert keeps(found, Policy()) == {one.id for one in found}
+
+
+def test_the_newest_by_name_or_clock_is_not_the_newest() -> None:
+    """After a restore, or with a clock that was ahead: the chain says what is newest, nothing else does."""
+    backups = [
+        Candidate("z-by-name", "c", NOW - timedelta(hours=1), (0, 900, 1)),
+        Candidate("a-newest", "c", NOW - timedelta(hours=9), (1, 20, 2)),
+    ]
+    assert keeps(backups, Policy(keep_last=1)) == {"a-newest"}
+
+
+def test_a_date_in_the_future_takes_no_place() -> None:
+    backups = [
+        Candidate("true", "c", NOW - timedelta(hours=1), (0, 1, 1)),
+        Candidate("future", "c", NOW + timedelta(days=400), (0, 2, 2)),
+    ]
+    decisions = {one.id: one.reasons for one in decide(backups, Policy(keep_yearly=1), NOW)}
+    assert decisions == {"future": ("dated in the future", "newest"), "true": ("yearly 1 of 1",)}
+
+
+def test_nothing_runs_out_while_no_backups_are_made() -> None:
+    old = [Candidate(str(n), "c", NOW - timedelta(days=400 + n), (0, 9 - n, 9 - n)) for n in range(5)]
+    assert keeps(old, Policy(keep_within=Period(days=2))) == {"0", "1", "2"}
+
+
+def test_the_newest_verified_one_stays_though_the_policy_wants_none() -> None:
+    backups = [
+        Candidate(str(n), "c", NOW - timedelta(days=n), (0, 9 - n, 9 - n), verified=n in (3, 5))
+        for n in range(7)
+    ]
+    assert keeps(backups, Policy(keep_last=1, min_verified=0)) == {"0", "3"}
+
+
+def test_a_week_belongs_to_one_year() -> None:
+    days = [date(2024, 1, 2), date(2024, 12, 29), date(2024, 12, 31), date(2025, 1, 1)]
+    backups = [
+        Candidate(f"{day:%m-%d}", "c", datetime.combine(day, time(), timezone.utc), (0, n, n))
+        for n, day in enumerate(days)
+    ]
+    assert keeps(backups, Policy(keep_weekly=9)) == {"01-01", "12-29", "01-02"}
+
+
+@pytest.mark.parametrize(
+    ("text", "moment", "before"),
+    [
+        ("1m", "2026-03-31T12:00", "2026-02-28T12:00"),
+        ("1y", "2024-02-29T00:00", "2023-02-28T00:00"),
+        ("2y5m7d3h", "2026-11-21T01:30", "2024-06-13T22:30"),
+        ("1w", "2026-01-03T00:00", "2025-12-27T00:00"),
+        ("9999y", "2026-01-03T00:00", "0001-01-01T00:00"),
+    ],
+)
+def test_periods_go_by_the_calendar(text: str, moment: str, before: str) -> None:
+    def at(text: str) -> datetime:
+        return datetime.fromisoformat(text).replace(tzinfo=timezone.utc)
+
+    assert Period.parse(text).before(at(moment)) == at(before)
+
+
+@given(periods.filter(lambda period: period != Period()))
+def test_a_period_reads_as_it_is_written(period: Period) -> None:
+    assert Period.parse(str(period)) == period
+
+
+@pytest.mark.parametrize("text", ["", "0d", "5", "d", "3h2d", "1.5d", "-1d", "1d ", "1M", "30s", "²d"])
+def test_what_is_no_period_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="not a period"):
+        Period.parse(text)
+
+
+def test_there_are_golden_files_for_every_policy() -> None:
+    assert len(POLICIES) >= 40
+    assert {path.stem for path in GOLDEN.iterdir()} == set(POLICIES)
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_golden(name: str) -> None:
+    assert kept(series(), POLICIES[name]) == json.loads((GOLDEN / f"{name}.json").read_text())
