@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import datetime, timezone
 
-from etcdguard.errors import ConfigError
+from etcdguard.errors import ConfigError, UsageError
 from etcdguard.model import BackupId
 
 __all__ = ["Layout", "check_cluster_name"]
@@ -70,6 +70,14 @@ class Layout:
         """The kind that an event's key shows, or None for anything that is not an event."""
         match = _EVENT.fullmatch(key.removeprefix(self.events))
         return match[1] if match else None
+
+    def hold(self, backup_id: str) -> str:
+        """The object that forbids deleting a backup; raises UsageError for what is no id."""
+        try:
+            BackupId.parse(backup_id)
+        except ValueError as error:
+            raise UsageError(f"{backup_id!r} is not a backup id", hint="see 'etcdguard list'") from error
+        return f"{self.holds}{backup_id}.json"
 
     def held_id(self, key: str) -> str:
         """The backup that a hold's key forbids to delete."""

@@ -31,6 +31,7 @@ COMMANDS = {
     "download": Entry("etcdguard.cli.download", "Write a backup's plain, verified snapshot for etcdutl"),
     "check": Entry("etcdguard.cli.check", "Check what backups and restores depend on"),
     "verify": Entry("etcdguard.cli.verify", "Prove that backups are what their manifests say"),
+    "hold": Entry("etcdguard.cli.hold", "Keep backups from being deleted"),
     "restore": Entry(
         "etcdguard.cli.restore", "Restore a backup onto all members, or onto those on this machine"
     ),
