@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,13 @@ from etcdguard import __version__
 from etcdguard.app import App
 from etcdguard.catalog import Backup, Catalog
 from etcdguard.crypto.recipients import Identity, parse_identity
+from etcdguard.errors import EtcdGuardError
 from etcdguard.etcd.tools import Tool, restore_tool
-from etcdguard.progress import NoProgress, Progress
+from etcdguard.progress import NoProgress
+from etcdguard.restore.by_host import ByHost, Elsewhere
 from etcdguard.restore.crew import Crew, Orders, Watcher
 from etcdguard.restore.environment import Environment
-from etcdguard.restore.hosts import Site
+from etcdguard.restore.hosts import LocalHost, Site
 from etcdguard.restore.node import Node
 from etcdguard.restore.orchestrate import After, Orchestrator
 from etcdguard.restore.plan import ControlPlaneSpec, PlannedMember, RestorePlan, ServiceSpec
@@ -26,10 +28,12 @@ from etcdguard.restore.prove import prove, raise_unproven
 from etcdguard.restore.services import Patience, Surroundings, services_for
 from etcdguard.restore.steps import StepRequest
 
-__all__ = ["configured_members", "node", "orchestrator", "restore_environment"]
+__all__ = ["by_host", "configured_members", "node", "orchestrator"]
 
 _PROOF_SECONDS = 180.0
 """How long a restored cluster may take to come up and be examined."""
+_OTHERS_SECONDS = 600.0
+"""The same where the operator goes from host to host to start the members."""
 
 
 def configured_members(app: App) -> list[MemberSpec]:
@@ -54,34 +58,6 @@ def configured_members(app: App) -> list[MemberSpec]:
     ]
 
 
-@contextmanager
-def restore_environment(
-    app: App,
-    catalog: Catalog,
-    backup: Backup,
-    tool: Tool,
-    identities: Callable[[], Sequence[Identity]],
-    progress: Progress,
-    *,
-    members: Sequence[PlannedMember],
-) -> Iterator[Environment]:
-    """What a restore of a plan with these members needs on this machine."""
-    endpoints = app.config.cluster.endpoints
-    urls = [url for member in members for url in member.client_urls]
-    with app.etcd([*endpoints, *urls]) as client:
-        yield Environment.opened(
-            catalog,
-            backup,
-            identities,
-            tool,
-            clock=app.clock,
-            endpoints=endpoints,
-            linearizable_read=client.linearizable_read,
-            record=lambda facts: app.record(catalog, "restore", facts),
-            progress=progress,
-        )
-
-
 def node(app: App, search_path: str) -> Node:
     """This machine as one of the hosts of a restore; ``search_path`` is written like PATH."""
     around = Surroundings.here(search_path, monotonic=time.monotonic, sleep=time.sleep)
@@ -89,16 +65,17 @@ def node(app: App, search_path: str) -> Node:
     @contextmanager
     def environment(request: StepRequest, plan: RestorePlan) -> Iterator[Environment]:
         catalog, backup = _found(app, request.repository, plan)
-        with restore_environment(
-            app,
-            catalog,
-            backup,
-            _tool(request.tool, plan, search_path),
-            lambda: _identities(app, request),
-            NoProgress(),
-            members=plan.members,
-        ) as opened:
-            yield opened
+        endpoints = app.config.cluster.endpoints
+        with app.etcd([*endpoints, *_client_urls(plan)]) as client:
+            yield Environment.opened(
+                catalog,
+                backup,
+                lambda: _identities(app, request),
+                _tool(request.tool, plan, search_path),
+                endpoints=endpoints,
+                linearizable_read=client.linearizable_read,
+                progress=NoProgress(),
+            )
 
     return Node(
         version=__version__,
@@ -117,21 +94,69 @@ def orchestrator(
     orders: Orders,
 ) -> Orchestrator:
     """A restore over these hosts. Repository and etcd are asked only when it comes to that."""
-
-    def record(facts: Mapping[str, Any]) -> None:
-        app.first_catalog(orders.repository, lambda catalog: app.record(catalog, "restore", facts))
-
-    after = After(lambda: _prove(app, plan, orders.repository), record)
     crew = Crew(plan, sites, __version__, app.clock, watcher, orders)
+    after = _after(app, plan, orders.repository, _PROOF_SECONDS)
     return Orchestrator(plan, crew, app.config.restore.state_dir, app.clock, watcher, after)
 
 
-def _prove(app: App, plan: RestorePlan, repository: str | None) -> dict[str, Any]:
+def by_host(
+    app: App,
+    plan: RestorePlan,
+    names: Sequence[str],
+    search_path: str,
+    watcher: Watcher,
+    orders: Orders,
+    *,
+    plan_file: Path | None = None,
+) -> ByHost:
+    """This host's part of a plan: the members of these names."""
+    site = Site(LocalHost(app.node, node(app, search_path)), tuple(names))
+    crew = Crew(plan, (site,), __version__, app.clock, watcher, orders)
+    after = _after(app, plan, orders.repository, _OTHERS_SECONDS)
+    state_dir, elsewhere = app.config.restore.state_dir, _elsewhere(app, plan, names)
+    return ByHost(plan, crew, state_dir, app.clock, watcher, after, elsewhere, plan_file)
+
+
+def _after(app: App, plan: RestorePlan, repository: str | None, proof_seconds: float) -> After:
+    def record(facts: Mapping[str, Any]) -> None:
+        app.first_catalog(repository, lambda catalog: app.record(catalog, "restore", facts))
+
+    return After(lambda: _prove(app, plan, repository, proof_seconds), record)
+
+
+def _elsewhere(app: App, plan: RestorePlan, here: Sequence[str]) -> Elsewhere:
+    """A URL that a member here has too, such as one of ``localhost``, does not lead to another host."""
+    ours = {url for name in here for url in plan.member(name).client_urls}
+    our_ids = {plan.member(name).member_id for name in here}
+
+    def cluster_of(member: PlannedMember) -> str | None:
+        with app.etcd(_client_urls(plan)) as client:
+            for url in (one for one in member.client_urls if one not in ours):
+                with suppress(EtcdGuardError):  # no answer is an answer
+                    status = client.status(url)
+                    if status.member_id not in our_ids:
+                        return status.cluster_id
+        return None
+
+    def serves(member: PlannedMember) -> bool:
+        with app.etcd(_client_urls(plan)) as client:
+            for url in (one for one in member.client_urls if one not in ours):
+                with suppress(EtcdGuardError):
+                    client.linearizable_read(url)
+                    return True
+        return False
+
+    return Elsewhere(cluster_of, serves)
+
+
+def _client_urls(plan: RestorePlan) -> list[str]:
+    return [url for member in plan.members for url in member.client_urls]
+
+
+def _prove(app: App, plan: RestorePlan, repository: str | None, seconds: float) -> dict[str, Any]:
     _, backup = _found(app, repository, plan)
-    urls = [url for member in plan.members for url in member.client_urls]
-    client = app.etcd_admin(urls or app.config.cluster.endpoints)
-    with client:
-        patience = Patience(_PROOF_SECONDS, time.monotonic, time.sleep)
+    with app.etcd_admin(_client_urls(plan) or app.config.cluster.endpoints) as client:
+        patience = Patience(seconds, time.monotonic, time.sleep)
         proofs = prove(plan, backup.manifest.hash_kv, client, patience, nonce=secrets.token_hex(8))
     raise_unproven(proofs)
     return {proof.name: proof.found for proof in proofs}

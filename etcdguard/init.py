@@ -36,6 +36,8 @@ class Request:
     cluster_name: str
     repository: Path | S3Place
     spool_dir: Path
+    restore_dir: Path
+    """Where restores keep their journals."""
     connection: Mapping[str, str | Sequence[str]]
     """Keys of the section ``cluster`` that were given."""
 
@@ -181,6 +183,9 @@ def _config_text(request: Request, recipient: str, names: tuple[str, str, str]) 
             "",
             "backup:",
             f"  spool_dir: {_yaml(str(request.spool_dir))}",
+            "",
+            "restore:",
+            f"  state_dir: {_yaml(str(request.restore_dir))}",
             "",
         ]
     )

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from etcdguard.cli.confirm import confirm_cluster, require_confirmation
+from etcdguard.cli.confirm import confirm_cluster, require_confirmation, yes_option
 from etcdguard.cli.lazy import Group
 from etcdguard.cli.options import connection_options, output_option
 from etcdguard.cli.output import human_duration, table
@@ -54,7 +54,7 @@ def command() -> None:
 )
 @click.argument("name")
 @click.option("--dry-run", is_flag=True, help="Check everything, print the plan and change nothing.")
-@click.option("--yes", is_flag=True, help="Do not ask for the cluster's name first.")
+@yes_option
 @click.option("--data-dir", metavar="DIR", help="Its data directory (default: the configuration's).")
 @click.option("--wal-dir", metavar="DIR", help="Its separate WAL directory.")
 @connection_options

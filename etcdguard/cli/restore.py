@@ -13,8 +13,8 @@ from etcdguard.cli.lazy import Command
 from etcdguard.cli.options import connection_options, output_option
 from etcdguard.cli.restore_hosts import (
     cleanup_command,
-    is_over_hosts,
-    restore_over_hosts,
+    restore_all,
+    restore_here,
     rollback_command,
     status_command,
 )
@@ -26,14 +26,14 @@ from etcdguard.cli.restore_options import (
     ssh_options,
     tool_option,
 )
-from etcdguard.cli.restore_tables import plan_table, result_table
+from etcdguard.cli.restore_tables import plan_table
 from etcdguard.cli.selection import repository_option
 from etcdguard.cli.session import Session
-from etcdguard.errors import PartialFailure, Refused, UsageError
+from etcdguard.errors import Refused, UsageError
 
 if TYPE_CHECKING:
     from etcdguard.app import App
-    from etcdguard.catalog import Backup, Catalog
+    from etcdguard.catalog import Backup
     from etcdguard.etcd.tools import Tool
     from etcdguard.restore.plan import RestorePlan
 
@@ -67,7 +67,8 @@ def _restore(session: Session, /, backup: str, repository: str | None, dry_run: 
 
     With --all, hosts other than this one are reached over ssh; configured services are stopped and started,
     and the new cluster is proven. Without services, etcd must be stopped and is not started. With --member,
-    only this machine is touched, and the plan is also written to a file: every host must use that same plan.
+    only this machine is touched, and the plan is also written to a file: every host must use that same plan,
+    and services stay stopped until --start is given.
 
     Old data directories are renamed, never deleted; if anything fails, everything is put back.
     """
@@ -78,23 +79,19 @@ def _restore(session: Session, /, backup: str, repository: str | None, dry_run: 
     if not dry_run:
         _check_here(flags)
     app = App(session.load())
-    catalog, found = app.first_catalog(repository, lambda catalog: (catalog, catalog.resolve(backup)))
-    tool = _tool(session, flags)
-    plan = _plan(app, found, tool, flags)
+    found = app.first_catalog(repository, lambda catalog: catalog.resolve(backup))
+    plan = _plan(app, found, _tool(session, flags), flags)
     if dry_run:
         session.report(plan_document(plan), lambda _: plan_table(plan))
         return
-    here = _here(plan, flags)
+    here = _here(app, plan, flags)
     _confirm(app, plan, here, flags)
-    if flags["every"] and is_over_hosts(app, plan):
-        restore_over_hosts(session, app, plan, {**flags, "repository": repository})
-        return
     plan_file = None
     if remaining(plan, here):
         # Before anything changes: without this file the other members could not follow.
         plan_file = Path(f"etcdguard-restore-{plan.id}.json")
         _save(plan, plan_file)
-    _run(session, app, catalog, found, tool, plan, here, flags, plan_file)
+    _carry_out(session, app, plan, here, {**flags, "repository": repository}, plan_file)
 
 
 @click.group("restore", cls=RestoreGroup, default=_restore, help=_restore.help, epilog=_restore.epilog)
@@ -145,7 +142,8 @@ def plan_command(
     "run",
     epilog="""
     Examples:
-      etcdguard restore run --plan plan.json --member cp2
+      etcdguard restore run --plan plan.json --member cp2             # on every host; then on every host:
+      etcdguard restore run --plan plan.json --member cp2 --start
       etcdguard restore run --plan plan.json --member cp2 --yes --identity /dev/stdin < age-identity.txt
     """,
 )
@@ -168,7 +166,9 @@ def plan_command(
 def run_command(session: Session, /, plan_file: Path, repository: str | None, **flags: Any) -> None:
     """Carry out a plan for members on this machine, or with --all on all hosts.
 
-    A plan file that was changed in any way is refused. With --all, a run that was cut off goes on.
+    With --member, on each host: first without --start, which puts the new directories in place and holds the
+    services; when that is done on all hosts, with --start on each. Run again after any failure, it goes on. A
+    plan file that was changed in any way is refused.
     """
     from etcdguard.app import App
     from etcdguard.restore.plan import read_plan
@@ -178,16 +178,10 @@ def run_command(session: Session, /, plan_file: Path, repository: str | None, **
         plan = read_plan(plan_file.read_bytes())
     except OSError as e:
         raise UsageError(f"{plan_file} cannot be read: {e.strerror}", hint="check the path to --plan") from e
-    here = _here(plan, flags)
     app = App(session.load())
-    if flags["every"] and is_over_hosts(app, plan):
-        _confirm(app, plan, here, flags)
-        restore_over_hosts(session, app, plan, {**flags, "repository": repository})
-        return
-    catalog, found = app.first_catalog(repository, lambda catalog: (catalog, catalog.get(plan.backup_id)))
-    tool = _tool(session, flags)
+    here = _here(app, plan, flags)
     _confirm(app, plan, here, flags)
-    _run(session, app, catalog, found, tool, plan, here, flags, plan_file)
+    _carry_out(session, app, plan, here, {**flags, "repository": repository}, plan_file)
 
 
 command.add_command(status_command)
@@ -204,13 +198,37 @@ def _check_here(flags: dict[str, Any]) -> None:
             "say which members live on this machine",
             hint="--member NAME for each, or --all if all do; --dry-run shows the plan first",
         )
+    if flags["start"] and flags["every"]:
+        raise UsageError(
+            "--start goes with --member", hint="--all starts the members itself, once all are ready"
+        )
+    if flags["no_wait"] and not flags["start"]:
+        raise UsageError("--no-wait goes with --start", hint="without --start nothing is waited for")
     require_confirmation(yes=flags["yes"])
 
 
-def _here(plan: RestorePlan, flags: dict[str, Any]) -> list[str]:
-    """The members to restore on this machine; raises UsageError for one the plan does not have."""
-    names = [member.name for member in plan.members] if flags["every"] else flags["names"]
-    return [plan.member(name).name for name in dict.fromkeys(names)]
+def _here(app: App, plan: RestorePlan, flags: dict[str, Any]) -> list[str]:
+    """The members to restore on this machine; raises UsageError for one that is unknown or left behind."""
+    if flags["every"]:
+        return [member.name for member in plan.members]
+    named = [plan.member(name) for name in dict.fromkeys(flags["names"])]
+    hosts = {member.host for member in named if member.host is not None}
+    left = [
+        member.name
+        for member in plan.members
+        if member not in named and (member.host in hosts or (member.host and app.is_here(member.host)))
+    ]
+    if left:
+        raise UsageError(
+            f"{', '.join(left)} lives on this machine too",
+            hint="the members of one machine go together: add "
+            + " ".join(f"--member {name}" for name in left),
+        )
+    if flags["start"] and any(member.service is None for member in named):
+        raise UsageError(
+            "--start needs members[].service", hint="start etcd yourself, on all hosts, when all are restored"
+        )
+    return [member.name for member in named]
 
 
 def _tool(session: Session, flags: dict[str, Any]) -> Tool:
@@ -250,7 +268,7 @@ def _confirm(app: App, plan: RestorePlan, here: Sequence[str], flags: dict[str, 
     if flags["yes"]:
         return
     click.echo(plan_table(plan), err=True)
-    if flags["every"] and is_over_hosts(app, plan):
+    if any(member.host and not app.is_here(member.host) for member in plan.members) and flags["every"]:
         places = ", ".join(f"{member.name} on {member.host or app.node}" for member in plan.members)
         click.echo(f"\nThis replaces {places}.", err=True)
     else:
@@ -267,45 +285,15 @@ def _save(plan: RestorePlan, target: Path) -> None:
     write_private(target, [write_plan(plan)])
 
 
-def _run(
+def _carry_out(
     session: Session,
     app: App,
-    catalog: Catalog,
-    backup: Backup,
-    tool: Tool,
     plan: RestorePlan,
     here: Sequence[str],
     flags: dict[str, Any],
     plan_file: Path | None,
 ) -> None:
-    from etcdguard.app_restore import restore_environment
-    from etcdguard.restore.environment import Overrides
-    from etcdguard.restore.report import next_steps
-    from etcdguard.restore.run import run
-
-    with (
-        session.progress() as progress,
-        restore_environment(
-            app,
-            catalog,
-            backup,
-            tool,
-            lambda: app.identities(flags["identity"]),
-            progress,
-            members=plan.members,
-        ) as environment,
-    ):
-        overrides = Overrides(unsigned=flags["allow_unsigned"], live_quorum=flags["live_quorum"])
-        result = run(plan, here, overrides, environment)
-    steps = next_steps(plan, result, None if plan_file is None else str(plan_file))
-    document = {
-        "restore": result.model_dump(mode="json"),
-        "plan_file": plan_file,
-        "next_steps": list(steps),
-    }
-    session.report(document, lambda _: result_table(result, steps))
-    if result.record_problem is not None:
-        raise PartialFailure(
-            f"the members are restored, but the repository has no record of it: {result.record_problem}",
-            hint="go on with the next steps; note the restore where you keep such things",
-        )
+    if flags["every"]:
+        restore_all(session, app, plan, flags)
+    else:
+        restore_here(session, app, plan, here, flags, plan_file)

@@ -1,61 +1,67 @@
-"""``etcdguard restore`` over several hosts: going through with a plan, going on, going back, cleaning up."""
+"""Carrying a restore out, on all hosts or on this one; and afterwards looking, going back, cleaning up."""
 
 from __future__ import annotations
 
-import sys
-import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from etcdguard.cli.confirm import confirm, yes_option
 from etcdguard.cli.lazy import Command
 from etcdguard.cli.options import connection_options, output_option
-from etcdguard.cli.output import human_duration
-from etcdguard.cli.restore_tables import cluster_table, plans_table, status_table
+from etcdguard.cli.restore_options import live_quorum_option
+from etcdguard.cli.restore_tables import cluster_table, host_table, plans_table, status_table
+from etcdguard.cli.restore_watch import watcher
 from etcdguard.cli.session import Session
 from etcdguard.errors import EtcdGuardError, PartialFailure, UsageError
-from etcdguard.log import get_logger
 
 if TYPE_CHECKING:
     from etcdguard.app import App
+    from etcdguard.restore.by_host import ByHost, Goal
     from etcdguard.restore.crew import Orders
     from etcdguard.restore.orchestrate import Orchestrator
     from etcdguard.restore.plan import RestorePlan
-    from etcdguard.restore.result import ClusterResult
+    from etcdguard.restore.result import RestoreResult
 
-__all__ = ["cleanup_command", "is_over_hosts", "restore_over_hosts", "rollback_command", "status_command"]
+__all__ = ["cleanup_command", "restore_all", "restore_here", "rollback_command", "status_command"]
 
-_log = get_logger()
-
-
-def is_over_hosts(app: App, plan: RestorePlan) -> bool:
-    """Whether this takes other hosts, or services to stop and start: else it is about directories here."""
-    return any(
-        member.service is not None or not (member.host is None or app.is_here(member.host))
-        for member in plan.members
-    )
+_plan_argument = click.argument("plan", metavar="PLAN")
 
 
-def restore_over_hosts(session: Session, app: App, plan: RestorePlan, flags: Mapping[str, Any]) -> None:
+def restore_all(session: Session, app: App, plan: RestorePlan, flags: Mapping[str, Any]) -> None:
     """Carry a plan out on all its hosts and report."""
-    from etcdguard.restore.crew import Orders
-    from etcdguard.restore.environment import Overrides
     from etcdguard.restore.report import after_cluster
 
-    tool = flags["etcdutl"]
-    orders = Orders(
-        overrides=Overrides(unsigned=flags["allow_unsigned"], live_quorum=flags["live_quorum"]),
-        identities=app.identity_texts(flags["identity"]),
-        repository=flags["repository"],
-        tool=None if tool is None else str(tool),
-    )
     connection = _connection(app, plan, flags)
-    result = _orchestrator(session, app, plan, connection, orders).run(connection)
+    result = _orchestrator(session, app, plan, connection, _orders(app, flags)).run(connection)
     steps = after_cluster(plan, result)
     document = {"restore": result.model_dump(mode="json"), "plan_file": None, "next_steps": list(steps)}
     session.report(document, lambda _: cluster_table(result, steps))
+    _complain(result)
+
+
+def restore_here(
+    session: Session,
+    app: App,
+    plan: RestorePlan,
+    names: Sequence[str],
+    flags: Mapping[str, Any],
+    plan_file: Path | None,
+) -> None:
+    """Carry out this machine's part of a plan, as far as was asked for, and report.
+
+    ``plan_file`` is the plan as the operator knows it, None where nobody else needs it.
+    """
+    from etcdguard.restore.report import after_host
+
+    goal: Goal = "held" if not flags["start"] else "started" if flags["no_wait"] else "open"
+    part = _part(session, app, plan, names, _orders(app, flags), plan_file)
+    result = part.run(goal)
+    steps = after_host(plan, result, part.plan_file)
+    document = {"restore": result.model_dump(mode="json"), "plan_file": plan_file, "next_steps": list(steps)}
+    session.report(document, lambda _: host_table(result, steps))
     _complain(result)
 
 
@@ -75,24 +81,28 @@ def status_command(session: Session, /, plan: str | None) -> None:
     """Show where restores stand, or where each host of one stands."""
     from etcdguard.app import App
     from etcdguard.restore.known import known_plans
+    from etcdguard.restore.orchestrate import Orchestrator
 
     app = App(session.load())
     if plan is None:
         plans = known_plans(app.config.restore.state_dir, app.clock.now)
         session.report({"plans": list(plans)}, lambda _: plans_table(plans))
         return
-    state, hosts = _known(session, app, plan).status()
-    document = {
-        "plan": plan,
-        "phase": state.phase,
-        "hosts": {
-            host: {"phase": None, "problem": one.message}
-            if isinstance(one, EtcdGuardError)
-            else {"phase": one.facts["phase"], "problem": None}
-            for host, one in hosts.items()
-        },
+    begun = _begun(session, app, plan)
+    if isinstance(begun, Orchestrator):
+        state, answers = begun.status()
+        phase, neighbours = state.phase, {}
+    else:
+        phase, answers = begun.status()
+        neighbours = begun.neighbours()
+    hosts = {
+        host: {"phase": None, "problem": one.message}
+        if isinstance(one, EtcdGuardError)
+        else {"phase": one.facts["phase"], "problem": None}
+        for host, one in answers.items()
     }
-    session.report(document, status_table)
+    hosts |= {where: {"phase": None, "problem": seen} for where, seen in neighbours.items()}
+    session.report({"plan": plan, "phase": phase, "hosts": hosts}, status_table)
 
 
 @click.command(
@@ -103,20 +113,35 @@ def status_command(session: Session, /, plan: str | None) -> None:
       etcdguard restore rollback 20261121T020000Z-9f31c2aa
     """,
 )
-@click.argument("plan", metavar="PLAN")
-@click.option("--yes", is_flag=True, help="Do not ask first.")
+@_plan_argument
+@yes_option
+@live_quorum_option
 @click.pass_obj
-def rollback_command(session: Session, /, plan: str, yes: bool) -> None:
+def rollback_command(session: Session, /, plan: str, *, yes: bool, live_quorum: bool) -> None:
     """Put every directory of every host back as it was before a restore.
 
     Possible until the restored cluster is proven, and only on all hosts together. What ran before is started.
+    Where the plan went from host to host with --member, this puts one host back: run it on every one.
     """
     from etcdguard.app import App
+    from etcdguard.restore.orchestrate import Orchestrator
+    from etcdguard.restore.report import after_host_rollback
 
-    _confirm(f"Put the directories of {plan} back on all hosts?", yes=yes)
     app = App(session.load())
-    _known(session, app, plan).roll_back()
-    click.echo(f"{plan} is rolled back: every host is as it was before", err=True)
+    begun = _begun(session, app, plan)
+    if isinstance(begun, Orchestrator):
+        confirm(f"Put the directories of {plan} back on all hosts?", yes=yes)
+        begun.roll_back()
+        click.echo(f"{plan} is rolled back: every host is as it was before", err=True)
+        return
+    steps = after_host_rollback(begun.plan, begun.names)
+    for step in steps:
+        click.echo(step, err=True)
+    confirm(f"Put the directories of {plan} back on this host?", yes=yes)
+    begun.roll_back(live_quorum=live_quorum)
+    click.echo(f"{plan} is rolled back here: this host is as it was before", err=True)
+    for step in steps:
+        click.echo(step, err=True)
 
 
 @click.command(
@@ -127,21 +152,23 @@ def rollback_command(session: Session, /, plan: str, yes: bool) -> None:
       etcdguard restore cleanup 20261121T020000Z-9f31c2aa
     """,
 )
-@click.argument("plan", metavar="PLAN")
-@click.option("--yes", is_flag=True, help="Do not ask first.")
+@_plan_argument
+@yes_option
 @connection_options
 @output_option
 @click.pass_obj
-def cleanup_command(session: Session, /, plan: str, yes: bool) -> None:
+def cleanup_command(session: Session, /, plan: str, *, yes: bool) -> None:
     """Delete the old directories that a restore has kept.
 
-    Only of a restored cluster that has been proven; where it was not, it is now.
+    Only of a restored cluster that has been proven; where it was not, it is now. Where the plan went from
+    host to host with --member, this is about one host.
     """
     from etcdguard.app import App
 
-    _confirm(f"Delete the old directories kept by {plan} on all hosts?", yes=yes)
     app = App(session.load())
-    removed = _known(session, app, plan).clean_up()
+    begun = _begun(session, app, plan)
+    confirm(f"Delete the old directories kept by {plan}?", yes=yes)
+    removed = begun.clean_up()
     session.report(
         {"plan": plan, "removed": removed},
         lambda _: "\n".join(f"{host}: {path}" for host, paths in removed.items() for path in paths),
@@ -151,22 +178,56 @@ def cleanup_command(session: Session, /, plan: str, yes: bool) -> None:
 # -- steps -----------------------------------------------------------------------------------------------
 
 
-def _known(session: Session, app: App, plan_id: str) -> Orchestrator:
-    """The orchestrator of a plan that was begun on this machine, with its hosts as they were reached then."""
+def _begun(session: Session, app: App, plan_id: str) -> Orchestrator | ByHost:
+    """A plan that was begun on this machine, with its hosts as they were reached then."""
+    from etcdguard.restore import by_host, orchestrate
     from etcdguard.restore.crew import Orders
     from etcdguard.restore.journal import Journal, plan_folder
-    from etcdguard.restore.orchestrate import JOURNAL, PLAN_FILE
     from etcdguard.restore.plan import read_plan
 
     folder = plan_folder(app.config.restore.state_dir, plan_id)
-    events = [one for one in Journal(folder / JOURNAL, app.clock.now).events() if one["event"] == "plan"]
-    if not events:
+
+    def begun(journal: str) -> Mapping[str, Any] | None:
+        events = Journal(folder / journal, app.clock.now).events()
+        return next((one for one in reversed(events) if one["event"] == "plan"), None)
+
+    orchestrated, here = begun(orchestrate.JOURNAL), begun(by_host.JOURNAL)
+    if orchestrated is None and here is None:
         raise UsageError(
             f"no restore {plan_id} was begun from this machine",
-            hint="run this where `etcdguard restore --all` ran; `etcdguard restore status` lists the plans",
+            hint="run this where `etcdguard restore` ran; `etcdguard restore status` lists the plans",
         )
-    plan = read_plan((folder / PLAN_FILE).read_bytes())
-    return _orchestrator(session, app, plan, events[-1]["connection"], Orders())
+    plan = read_plan((folder / orchestrate.PLAN_FILE).read_bytes())
+    if orchestrated is not None:
+        return _orchestrator(session, app, plan, orchestrated["connection"], Orders())
+    return _part(session, app, plan, here["members"] if here else (), Orders(), None)
+
+
+def _orders(app: App, flags: Mapping[str, Any]) -> Orders:
+    from etcdguard.restore.crew import Orders
+    from etcdguard.restore.environment import Overrides
+
+    tool = flags["etcdutl"]
+    return Orders(
+        overrides=Overrides(unsigned=flags["allow_unsigned"], live_quorum=flags["live_quorum"]),
+        identities=app.identity_texts(flags["identity"]),
+        repository=flags["repository"],
+        tool=None if tool is None else str(tool),
+    )
+
+
+def _part(
+    session: Session,
+    app: App,
+    plan: RestorePlan,
+    names: Sequence[str],
+    orders: Orders,
+    plan_file: Path | None,
+) -> ByHost:
+    from etcdguard.app_restore import by_host
+
+    path = session.env.get("PATH", "")
+    return by_host(app, plan, names, path, watcher(session), orders, plan_file=plan_file)
 
 
 def _orchestrator(
@@ -190,8 +251,7 @@ def _orchestrator(
             return SshHost(name, destination, options)
         return LocalHost(name, node(app, session.env.get("PATH", "")))
 
-    watcher = _Lines() if sys.stderr.isatty() and session.verbosity >= 0 else _Events()
-    return orchestrator(app, plan, sites_of(plan, app.node, host), watcher, orders)
+    return orchestrator(app, plan, sites_of(plan, app.node, host), watcher(session), orders)
 
 
 def _connection(app: App, plan: RestorePlan, flags: Mapping[str, Any]) -> dict[str, Any]:
@@ -209,15 +269,7 @@ def _connection(app: App, plan: RestorePlan, flags: Mapping[str, Any]) -> dict[s
     }
 
 
-def _confirm(question: str, *, yes: bool) -> None:
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise UsageError("nobody is there to confirm", hint="pass --yes, or run it on a terminal")
-    click.confirm(question, abort=True, err=True)
-
-
-def _complain(result: ClusterResult) -> None:
+def _complain(result: RestoreResult) -> None:
     problems = [
         f"{what}: {problem}"
         for what, problem in (
@@ -228,49 +280,6 @@ def _complain(result: ClusterResult) -> None:
     ]
     if problems:
         raise PartialFailure(
-            f"the cluster is restored, but {'; '.join(problems)}",
+            f"the restore is done, but {'; '.join(problems)}",
             hint="go on with the next steps; note the restore where you keep such things",
         )
-
-
-class _Lines:
-    """For a person who watches."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-
-    def phase(self, name: str) -> None:
-        """See Watcher."""
-        self._say(click.style(name, bold=True))
-
-    def answered(self, host: str, step: str, seconds: float, error: EtcdGuardError | None) -> None:
-        """See Watcher."""
-        outcome = f"ok, {human_duration(seconds)}" if error is None else f"FAILED: {error.message}"
-        self._say(f"  {host}: {step} {outcome}")
-
-    def note(self, text: str) -> None:
-        """See Watcher."""
-        self._say(f"  note: {text}")
-
-    def _say(self, line: str) -> None:
-        with self._lock:
-            click.echo(line, err=True)
-
-
-class _Events:
-    """For a log."""
-
-    def phase(self, name: str) -> None:
-        """See Watcher."""
-        _log.info("restore.phase", phase=name)
-
-    def answered(self, host: str, step: str, seconds: float, error: EtcdGuardError | None) -> None:
-        """See Watcher."""
-        if error is None:
-            _log.info("restore.step", host=host, step=step, seconds=round(seconds, 3))
-        else:
-            _log.warning("restore.step_failed", host=host, step=step, error=error.message)
-
-    def note(self, text: str) -> None:
-        """See Watcher."""
-        _log.warning("restore.note", note=text)

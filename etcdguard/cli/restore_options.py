@@ -9,11 +9,20 @@ from typing import Any, TypeVar
 
 import click
 
+from etcdguard.cli.confirm import yes_option
 from etcdguard.cli.lazy import Group
 from etcdguard.cli.selection import identity_option
 from etcdguard.errors import UsageError
 
-__all__ = ["RestoreGroup", "here_options", "plan_options", "run_options", "ssh_options", "tool_option"]
+__all__ = [
+    "RestoreGroup",
+    "here_options",
+    "live_quorum_option",
+    "plan_options",
+    "run_options",
+    "ssh_options",
+    "tool_option",
+]
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -87,6 +96,13 @@ here_options = _together(
         is_flag=True,
         help="Restore all members: those on other hosts over ssh, the others here.",
     ),
+    click.option(
+        "--start",
+        is_flag=True,
+        help="With --member: also start it, which is to be done when the new directories are in place on "
+        "all hosts; then wait until the cluster is whole, prove it, and start what uses it.",
+    ),
+    click.option("--no-wait", is_flag=True, help="With --start: only start it."),
 )
 
 ssh_options = _together(
@@ -153,14 +169,16 @@ tool_option = click.option(
     help="The etcdutl (or etcdctl before 3.6) to restore with (default: on PATH).",
 )
 
+live_quorum_option = click.option(
+    "--i-know-quorum-is-alive",
+    "live_quorum",
+    is_flag=True,
+    help="Go on although the cluster that is to be replaced still serves; what it has accepted is lost.",
+)
+
 run_options = _together(
-    click.option("--yes", is_flag=True, help="Do not ask for the cluster's name first."),
+    yes_option,
     click.option("--allow-unsigned", is_flag=True, help="Restore a backup without a trusted signature."),
-    click.option(
-        "--i-know-quorum-is-alive",
-        "live_quorum",
-        is_flag=True,
-        help="Restore although the cluster still serves; what it accepted since the backup is lost.",
-    ),
+    live_quorum_option,
     identity_option,
 )

@@ -10,9 +10,9 @@ from etcdguard.cli.output import human_bytes, human_duration, table
 
 if TYPE_CHECKING:
     from etcdguard.restore.plan import RestorePlan
-    from etcdguard.restore.result import ClusterResult, RestoreResult
+    from etcdguard.restore.result import ClusterResult, HostResult, RestoreResult
 
-__all__ = ["cluster_table", "plan_table", "plans_table", "result_table", "status_table"]
+__all__ = ["cluster_table", "host_table", "plan_table", "plans_table", "status_table"]
 
 
 def plan_table(plan: RestorePlan) -> str:
@@ -54,26 +54,30 @@ def plan_table(plan: RestorePlan) -> str:
     )
 
 
-def result_table(result: RestoreResult, steps: Sequence[str]) -> str:
-    """What was restored, and what is left to do."""
-    members = _members(result)
-    phases = ", ".join(f"{name} {human_duration(seconds)}" for name, seconds in result.seconds.items())
-    return "\n\n".join(
-        [
-            f"restored {result.backup_id}\ncluster {result.cluster_id}, revision {result.revision}\n{phases}",
-            members,
-            _numbered(steps),
-        ]
-    )
+def host_table(result: HostResult, steps: Sequence[str]) -> str:
+    """One host's part: how far it is, and what is left to do, here and elsewhere."""
+    state = {
+        "held": "in place on this host, and held down until --start",
+        "started": "in place and started on this host",
+        "open": "restored on this host",
+    }[result.phase]
+    phases = [(name, human_duration(seconds)) for name, seconds in result.seconds.items()]
+    return _result_table(result, state, phases, steps)
 
 
 def cluster_table(result: ClusterResult, steps: Sequence[str]) -> str:
     """A restore over hosts: what came of it, and how long everything took."""
     phases = [(name, human_duration(seconds)) for name, seconds in result.seconds.items()]
     phases.append(("etcd was down", human_duration(result.downtime_seconds)))
+    return _result_table(result, "restored", phases, steps)
+
+
+def _result_table(
+    result: RestoreResult, state: str, phases: Sequence[tuple[str, str]], steps: Sequence[str]
+) -> str:
     proof = [(name, str(found)) for name, found in (result.proof or {}).items()]
     parts = [
-        f"restored {result.backup_id}\ncluster {result.cluster_id}, revision {result.revision}",
+        f"{result.backup_id}: {state}\ncluster {result.cluster_id}, revision {result.revision}",
         _members(result),
         table(("PROVEN", ""), proof) if proof else "",
         table(("PHASE", "TIME"), phases),

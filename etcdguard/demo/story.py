@@ -9,7 +9,7 @@ from pathlib import Path
 
 from etcdguard import init
 from etcdguard.app import App
-from etcdguard.app_restore import restore_environment
+from etcdguard.app_restore import node, orchestrator
 from etcdguard.catalog import Backup, Catalog
 from etcdguard.config import load
 from etcdguard.demo import proof
@@ -22,10 +22,10 @@ from etcdguard.errors import Corruption, PartialFailure
 from etcdguard.etcd.client import EtcdClient
 from etcdguard.etcd.local import LocalCluster
 from etcdguard.progress import NoProgress
-from etcdguard.restore.environment import Overrides
+from etcdguard.restore.crew import NoWatcher, Orders
+from etcdguard.restore.hosts import LocalHost, Site
 from etcdguard.restore.plan import RestorePlan
 from etcdguard.restore.planner import Choices, make_plan
-from etcdguard.restore.run import run
 from etcdguard.storage.durable import remove_tree
 
 __all__ = ["CONFIG", "Step", "Story"]
@@ -98,6 +98,7 @@ class Story:
                 cluster_name=_CLUSTER_NAME,
                 repository=self._folder / "repository",
                 spool_dir=self._folder / "spool",
+                restore_dir=self._folder / "restore",
                 connection={"endpoints": self._cluster.client_urls},
             )
         )
@@ -153,16 +154,9 @@ class Story:
             now=app.clock.now(),
             token_hex=secrets.token_hex,
         )
-        with restore_environment(
-            app,
-            self.catalog,
-            self.backup,
-            self._programs.restore,
-            app.identities,
-            NoProgress(),
-            members=self.plan.members,
-        ) as environment:
-            result = run(self.plan, names, Overrides(), environment)
+        host = LocalHost(app.node, node(app, ""))
+        orders = Orders(tool=str(self._programs.restore.path))
+        result = orchestrator(app, self.plan, (Site(host, names),), NoWatcher(), orders).run({})
         if result.record_problem is not None:
             raise PartialFailure(
                 f"not recorded: {result.record_problem}", hint="check the folder's file system"

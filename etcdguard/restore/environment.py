@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from etcdguard.catalog import Backup, Catalog
-from etcdguard.clock import Clock
 from etcdguard.crypto.recipients import Identity
 from etcdguard.etcd.tools import Tool
 from etcdguard.etcd.wal import WalMetadata, read_wal_metadata
@@ -33,7 +31,6 @@ class Overrides:
 class Environment:
     """The world of one restore on one machine. ``opened`` makes one for a backup of a catalog."""
 
-    clock: Clock
     backup: Backup
     """The backup that the plan names, as its catalog found it."""
     fetch: Callable[[], Iterator[bytes]]
@@ -45,8 +42,6 @@ class Environment:
     """Where the old cluster may still answer, besides its members' client URLs."""
     linearizable_read: Callable[[str], None]
     """``EtcdClient.linearizable_read``; raises ClusterUnhealthy or EtcdUnreachable without a quorum."""
-    record: Callable[[Mapping[str, Any]], object]
-    """Append a restore event with these facts to the audit trail; raises the store's errors."""
     progress: Progress = field(default_factory=NoProgress)
     machine: Machine = LOCAL
     run_commands: Callable[[Sequence[Sequence[str]], int], None] = run_commands
@@ -61,21 +56,17 @@ class Environment:
         identities: Callable[[], Sequence[Identity]],
         tool: Tool,
         *,
-        clock: Clock,
         endpoints: Sequence[str],
         linearizable_read: Callable[[str], None],
-        record: Callable[[Mapping[str, Any]], object],
         progress: Progress,
     ) -> Environment:
         """``identities`` is asked once, when the backup is first opened; it raises WrongKey for none."""
         keys = cache(lambda: tuple(identities()))
         return cls(
-            clock=clock,
             backup=backup,
             fetch=lambda: open_plain(catalog.store, catalog.layout, backup.manifest, keys()),
             tool=tool,
             endpoints=endpoints,
             linearizable_read=linearizable_read,
-            record=record,
             progress=progress,
         )

@@ -21,6 +21,8 @@ class HostState:
     """There may be staged directories, whole or not."""
     staged: bool = False
     """They are whole and checked."""
+    members: tuple[str, ...] | None = None
+    """The members that the plan restores here; None where nothing was staged, or by an older etcdguard."""
     was_running: Mapping[str, bool] | None = None
     """The services we have stopped, or were about to; each with whether it ran before."""
     old: Mapping[str, bool] | None = None
@@ -69,16 +71,21 @@ def _after(state: HostState, event: Mapping[str, Any]) -> HostState:
         return replace(state, was_running={**event["running"], **(state.was_running or {})})
     if name == "swapping":
         return replace(state, old=event["old"])
+    if name == "staging":
+        members = event.get("members")
+        return replace(state, staging=True, staged=False, members=None if members is None else tuple(members))
+    if name == "rolled-back":
+        # Where the operator starts etcd, he may have done so once we were through.
+        ever = state.ever_started or state.reopened
+        return replace(state, old=None, swapped=False, started=False, ever_started=ever, reopened=False)
     changes: dict[str, dict[str, Any]] = {
-        "staging": {"staging": True, "staged": False},
         "staged": {"staged": True},
         "swapped": {"swapped": True},
         "starting": {"started": True, "ever_started": True},
         "proven": {"proven": True},
         "reopened": {"reopened": True},
-        "rolled-back": {"old": None, "swapped": False, "started": False},
         "resumed": {"was_running": None},
-        "discarded": {"staging": False, "staged": False},
+        "discarded": {"staging": False, "staged": False, "members": None},
         "cleaned": {"cleaned": True},
     }
     return replace(state, **changes.get(name, {}))

@@ -119,10 +119,22 @@ class _Work:
             "status": dict,
         }
         step, version = self._request.step, self._node.version
+        if step != "status":
+            self._check_members()
         if step == "preflight":
             return StepAnswer(version=version, ok=True, findings=tuple(self._findings()))
         facts = steps[step]() or {}
         return StepAnswer(version=version, ok=True, facts={**facts, "phase": self._now().phase})
+
+    def _check_members(self) -> None:
+        """What the journal says holds for all members of the plan on this machine, or for none."""
+        begun, named = self._state.members, {member.name for member in self._members}
+        if begun is not None and named != set(begun):
+            raise Refused(
+                f"plan {self._plan.id} was begun here with {', '.join(begun)}, "
+                f"not {', '.join(sorted(named))}",
+                hint="the members of one machine go together: name those, or roll the plan back here",
+            )
 
     # -- forward -----------------------------------------------------------------------------------------
 
@@ -169,7 +181,8 @@ class _Work:
         self._check_may_run()
         if self._state.old is not None or (self._state.staged and self._still_whole()):
             return
-        self._journal.append("staging", plan=self._request.plan)
+        names = [member.name for member in self._members]
+        self._journal.append("staging", plan=self._request.plan, members=names)
         try:
             with self._node.environment(self._request, self._plan) as environment:
                 stage(self._plan, self._members, environment)
@@ -251,7 +264,7 @@ class _Work:
     # -- backward ----------------------------------------------------------------------------------------
 
     def _rollback(self) -> None:
-        if self._state.proven:
+        if self._state.proven or self._state.cleaned:
             raise Refused(
                 f"plan {self._plan.id} is proven and in service: a rollback would lose what it has accepted",
                 hint="to go back in time, restore an older backup",

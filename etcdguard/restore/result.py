@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from etcdguard.model import HexId
 from etcdguard.restore.plan import PlannedMember, RestorePlan
 
-__all__ = ["ClusterResult", "RestoreResult", "RestoredMember", "event_facts", "restored_member"]
+__all__ = ["ClusterResult", "HostResult", "RestoreResult", "RestoredMember", "event_facts", "restored_member"]
 
 
 class _Fact(BaseModel):
@@ -40,8 +40,13 @@ class RestoreResult(_Fact):
     finished_at: AwareDatetime
     seconds: dict[str, float]
     """How long each phase took."""
+    proof: dict[str, Any] | None
+    """What the running cluster showed; None where it was not asked, as etcd is the operator's to start."""
     record_problem: str | None = None
     """Why the restore, though done, could not be recorded in the repository."""
+    fresh_backup: str | None = None
+    """The id of the backup that was taken of the restored cluster."""
+    fresh_backup_problem: str | None = None
 
 
 class ClusterResult(RestoreResult):
@@ -51,10 +56,14 @@ class ClusterResult(RestoreResult):
     """Each host's members."""
     downtime_seconds: float
     """From the first thing stopped until everything was open again, in this run."""
-    proof: dict[str, Any] | None
-    """What the running cluster showed; None where etcd is left to the operator to start."""
-    fresh_backup: str | None = None
-    fresh_backup_problem: str | None = None
+
+
+class HostResult(RestoreResult):
+    """What one host's part of a restore did, where no machine reaches all hosts."""
+
+    host: str
+    phase: Literal["held", "started", "open"]
+    """In place and held down; started; or all that was to be done here."""
 
 
 def restored_member(member: PlannedMember) -> RestoredMember:

@@ -122,22 +122,69 @@ def test_a_lost_cluster_comes_back_from_the_command_line(stopped: Site) -> None:
     assert stopped.only("repository/prod/events/*-restore-*.json.sig").stat().st_size == 64
 
 
-def test_members_follow_one_after_the_other_with_the_plan_of_the_first(stopped: Site) -> None:
-    first, *others = stopped.cluster.names
-    flags = ["--yes", "--no-bump"]
-    done = stopped.good("restore", *stopped.data_dirs, "--member", first, *flags)
-    plan = stopped.only("etcdguard-restore-*.json")
-    assert plan.stat().st_mode & 0o777 == 0o600
-    assert f"etcdguard restore run --plan {plan.name} --member {others[0]}" in done
+def test_every_member_on_its_own_with_one_plan(stopped: Site) -> None:
+    """Each as if on a host of its own: with a folder of its own for its journals."""
+    stopped.good("restore", "plan", "-o", "plan.json", "--no-bump", *stopped.data_dirs)
+    text = (stopped.folder / "config.yaml").read_text()
+    for name in stopped.cluster.names:
+        changed = text.replace(f"{stopped.folder}/restore", f"{stopped.folder}/restore-{name}")
+        assert changed != text
+        (stopped.folder / f"{name}.yaml").write_text(changed)
+        run = ["restore", "run", "--plan", "plan.json", "--member", name, "--config", f"{name}.yaml", "--yes"]
 
-    for name in others:
-        stopped.good("restore", "run", "--plan", plan.name, "--member", name, "--yes")
+        stopped.good(*run)
+
+        again = stopped(*run)
+        assert (again.returncode, again.stdout) == (15, "")
+        assert "has been carried out here" in again.stderr
 
     stopped.cluster.start_all()
     stopped.cluster.wait_healthy()
     etcdctl = Etcdctl(stopped.programs.etcdctl, stopped.cluster)
     assert etcdctl.revision() == stopped.history.revision
     assert len(set(etcdctl.hash_kv().values())) == 1
+
+
+def test_the_first_member_leaves_the_plan_for_the_others(stopped: Site) -> None:
+    first, *others = stopped.cluster.names
+
+    done = stopped.good("restore", *stopped.data_dirs, "--member", first, "--yes")
+
+    plan = stopped.only("etcdguard-restore-*.json")
+    assert plan.stat().st_mode & 0o777 == 0o600
+    for name in others:
+        assert f"etcdguard restore run --plan {plan.name} --member {name}`" in done
+    refused = stopped("restore", "run", "--plan", plan.name, "--member", others[0], "--yes")
+    assert refused.returncode == 64
+    assert f"{first} lives on this machine too" in refused.stderr
+
+
+def test_members_of_one_machine_go_together(stopped: Site) -> None:
+    first, second, third = stopped.cluster.names
+    stopped.good("restore", "plan", "-o", "plan.json", *stopped.data_dirs)
+    run = ["restore", "run", "--plan", "plan.json", "--yes", "--member"]
+    stopped.good(*run, first)
+    before = stopped.data_files
+
+    done = stopped(*run, second, "--member", third)
+
+    assert done.returncode == 15
+    assert f"was begun here with {first}, not {second}, {third}" in done.stderr
+    assert stopped.data_files == before
+
+
+def test_without_services_going_back_is_one_command_too(stopped: Site) -> None:
+    before = stopped.data_files
+    done = json.loads(stopped.good("restore", "--yes", "--all", "-o", "json", *stopped.data_dirs))
+    assert any("kept" in member for member in done["restore"]["members"])
+    plan = done["restore"]["plan_id"]
+    assert json.loads(stopped.good("restore", "status", plan, "-o", "json"))["phase"] == "finished"
+
+    stopped.good("restore", "rollback", plan, "--yes")
+
+    assert stopped.data_files == before
+    stopped.cluster.start_all()
+    stopped.cluster.wait_healthy()
 
 
 def test_a_plan_is_written_once_and_privately_and_shows_what_it_does(stopped: Site) -> None:

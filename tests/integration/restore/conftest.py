@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,15 @@ from etcdguard.etcd.connection import ConnectionOptions
 from etcdguard.etcd.local import LocalCluster
 from etcdguard.etcd.tools import Tool
 from etcdguard.model import Manifest, Member, hex_id
+from etcdguard.restore.by_host import ByHost, Elsewhere
+from etcdguard.restore.crew import Crew, NoWatcher, Orders
 from etcdguard.restore.environment import Environment, Overrides
+from etcdguard.restore.hosts import LocalHost, Site
+from etcdguard.restore.node import Node
+from etcdguard.restore.orchestrate import After
 from etcdguard.restore.plan import RestorePlan
 from etcdguard.restore.planner import Choices, MemberSpec, make_plan
-from etcdguard.restore.run import RestoreResult, run
+from etcdguard.restore.result import HostResult
 from tests.support.etcd_versions import EtcdPrograms
 from tests.support.etcdctl import Etcdctl
 from tests.support.fixtures_etcd import ClusterFactory
@@ -87,18 +93,24 @@ class Scene:
         overrides: Overrides | None = None,
         fetch: Callable[[], Iterator[bytes]] | None = None,
         tool: Tool | None = None,
-    ) -> RestoreResult:
+    ) -> HostResult:
+        """As one host that has these members, with its journals to itself."""
+        names, clock = names or self.cluster.names, SteppingClock()
+        state_dir = self.cluster.base.with_name(f"{self.cluster.base.name}-state-{'-'.join(names)}")
         with EtcdClient(ConnectionOptions(endpoints=self.cluster.client_urls)) as client:
             environment = Environment(
-                clock=SteppingClock(),
                 backup=Backup(self.manifest, b"", "valid", "sha256:signer"),
                 fetch=fetch or (lambda: in_pieces(self.snapshot)),
                 tool=tool or self.programs.restore,
                 endpoints=(),
                 linearizable_read=client.linearizable_read,
-                record=self.events.append,
             )
-            return run(plan, names or self.cluster.names, overrides or Overrides(), environment)
+            node = Node("1", state_dir, clock, lambda *_: nullcontext(environment), lambda *_: None)
+            site = Site(LocalHost("here", node), names)
+            crew = Crew(plan, (site,), "1", clock, NoWatcher(), Orders(overrides or Overrides()))
+            after = After(dict, self.events.append)
+            elsewhere = Elsewhere(lambda _: None, lambda _: False)
+            return ByHost(plan, crew, state_dir, clock, NoWatcher(), after, elsewhere).run("held")
 
 
 @pytest.fixture

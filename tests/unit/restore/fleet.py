@@ -12,9 +12,10 @@ from typing import Any
 from etcdguard.catalog import Backup
 from etcdguard.errors import ClusterUnhealthy, EtcdGuardError, Refused
 from etcdguard.etcd.tools import Tool
+from etcdguard.restore.by_host import ByHost, Elsewhere
 from etcdguard.restore.crew import Crew, NoWatcher, Orders
 from etcdguard.restore.environment import Environment
-from etcdguard.restore.hosts import Host, LocalHost, sites_of
+from etcdguard.restore.hosts import Host, LocalHost, Site, sites_of
 from etcdguard.restore.machine import Filesystem, Machine
 from etcdguard.restore.node import Node
 from etcdguard.restore.orchestrate import After, Orchestrator
@@ -103,6 +104,8 @@ class Fleet:
     environment: Mapping[str, Any] = field(default_factory=dict)
     """What is different in every host's environment."""
     unprovable: str | None = None
+    by_host: bool = False
+    """No machine reaches all hosts: see ``part``."""
     recorded: list[Mapping[str, Any]] = field(default_factory=list)
 
     @classmethod
@@ -131,8 +134,9 @@ class Fleet:
         folder = self.root / host / "services"
 
         def nothing_uses_etcd() -> None:
+            hosts = (host,) if self.by_host else HOSTS
             running = [
-                path for other in HOSTS for path in (self.root / other / "services").glob("kube-*.running")
+                path for other in hosts for path in (self.root / other / "services").glob("kube-*.running")
             ]
             assert not running, "etcd is stopped while an API server runs"
 
@@ -156,13 +160,11 @@ class Fleet:
         @contextmanager
         def environment(request: StepRequest, plan: RestorePlan) -> Iterator[Environment]:
             defaults: dict[str, Any] = {
-                "clock": SteppingClock(),
                 "backup": Backup(make_manifest(), b"", "valid", "sha256:signer"),
                 "fetch": lambda: iter([SNAPSHOT]),
                 "tool": _TOOL,
                 "endpoints": (),
                 "linearizable_read": nobody,
-                "record": self.recorded.append,
                 "machine": machine,
                 "run_commands": lambda commands, _: write_members(plan, commands),
                 "read_wal": read_ids,
@@ -176,6 +178,7 @@ class Fleet:
         return Node(VERSION, folder / "state", SteppingClock(), environment, services, machine, read_ids)
 
     def orchestrator(self) -> Orchestrator:
+        self.by_host = False
         sites = sites_of(
             self.plan, "here", lambda name, _: FaultyHost(LocalHost(name, self.node(name)), self)
         )
@@ -188,6 +191,39 @@ class Fleet:
             NoWatcher(),
             After(self._prove, self.recorded.append),
         )
+
+    def part(self, host: str) -> ByHost:
+        """One host's part of the plan, done there by the operator."""
+        self.by_host = True
+        member = next(one for one in self.plan.members if one.host == host)
+        site = Site(FaultyHost(LocalHost(host, self.node(host)), self), (member.name,))
+        clock = SteppingClock()
+        return ByHost(
+            self.plan,
+            Crew(self.plan, (site,), VERSION, clock, NoWatcher(), Orders()),
+            self.root / host / "state",
+            clock,
+            NoWatcher(),
+            After(self._prove_whole, self.recorded.append),
+            Elsewhere(lambda one: self.cluster_of(str(one.host)), self._serves),
+        )
+
+    def cluster_of(self, host: str) -> str | None:
+        """The cluster that runs there; None where nothing does."""
+        if not self.services(host).etcd.is_running():
+            return None
+        new = "new" in (self.data(host) / "member" / "snap" / "db").read_text()
+        return self.plan.cluster_id if new else self.plan.old_cluster_id
+
+    def _serves(self, member: PlannedMember) -> bool:
+        clusters = [self.cluster_of(host) for host in HOSTS]
+        mine = self.cluster_of(str(member.host))
+        return mine is not None and clusters.count(mine) >= 2
+
+    def _prove_whole(self) -> dict[str, Any]:
+        if self.served and {self.cluster_of(host) for host in HOSTS} != {self.plan.cluster_id}:
+            raise ClusterUnhealthy("not proven: members", hint="wait")
+        return self._prove()
 
     def run(self) -> ClusterResult:
         return self.orchestrator().run({})

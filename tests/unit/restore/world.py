@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,16 @@ from etcdguard.catalog import Backup
 from etcdguard.errors import EtcdUnreachable
 from etcdguard.etcd.tools import Tool
 from etcdguard.etcd.wal import WalMetadata
+from etcdguard.restore.by_host import ByHost, Elsewhere
+from etcdguard.restore.crew import Crew, NoWatcher, Orders
 from etcdguard.restore.environment import Environment, Overrides
+from etcdguard.restore.hosts import LocalHost, Site
 from etcdguard.restore.machine import Filesystem, Machine
+from etcdguard.restore.node import Node
+from etcdguard.restore.orchestrate import After
 from etcdguard.restore.plan import RestorePlan
 from etcdguard.restore.planner import Choices, make_plan
-from etcdguard.restore.run import RestoreResult, run
+from etcdguard.restore.result import HostResult
 from tests.support.restores import NOW, SteppingClock, make_manifest
 
 __all__ = ["NAMES", "SNAPSHOT", "World", "nobody", "read_ids", "write_members"]
@@ -46,6 +52,7 @@ class World:
     environment: Environment
     overrides: Overrides = field(default_factory=Overrides)
     events: list[Mapping[str, Any]] = field(default_factory=list)
+    record: Callable[[Mapping[str, Any]], object] = lambda _: None
 
     @classmethod
     def make(cls, root: Path) -> World:
@@ -64,13 +71,11 @@ class World:
         manifest = make_manifest()
         plan = make_plan(manifest, (), choices, _TOOL, node="cp1", now=NOW, token_hex=secrets.token_hex)
         environment = Environment(
-            clock=SteppingClock(),
             backup=Backup(manifest, b"", "valid", "sha256:signer"),
             fetch=_fetch,
             tool=_TOOL,
             endpoints=("10.9.9.9:2379",),
             linearizable_read=nobody,
-            record=events.append,
             machine=Machine(
                 filesystem=lambda _: Filesystem(device=1, free_bytes=_GIB),
                 listening=lambda *_: False,
@@ -82,7 +87,7 @@ class World:
             run_commands=lambda commands, _: write_members(plan, commands),
             read_wal=read_ids,
         )
-        return cls(root, plan, environment, events=events)
+        return cls(root, plan, environment, events=events, record=events.append)
 
     def with_(self, **changes: Any) -> World:
         """The same world with another environment."""
@@ -91,8 +96,28 @@ class World:
     def with_machine(self, **changes: Any) -> World:
         return self.with_(machine=replace(self.environment.machine, **changes))
 
-    def run(self, *names: str) -> RestoreResult:
-        return run(self.plan, names or NAMES, self.overrides, self.environment)
+    def by_host(self, *names: str) -> ByHost:
+        """The restore of these members, or of all; its journals stand beside ``root``."""
+        state_dir, clock = self.root.with_name(f"{self.root.name}-state"), SteppingClock()
+        environment = self.environment
+        node = Node(
+            "1.2.3",
+            state_dir,
+            clock,
+            lambda *_: nullcontext(environment),
+            lambda *_: None,
+            environment.machine,
+            environment.read_wal,
+        )
+        site = Site(LocalHost("cp1", node), names or NAMES)
+        crew = Crew(self.plan, (site,), "1.2.3", clock, NoWatcher(), Orders(self.overrides))
+        elsewhere = Elsewhere(lambda _: None, lambda _: False)
+        return ByHost(
+            self.plan, crew, state_dir, clock, NoWatcher(), After(lambda: {}, self.record), elsewhere
+        )
+
+    def run(self, *names: str) -> HostResult:
+        return self.by_host(*names).run("held")
 
     def files(self) -> dict[str, str]:
         """Everything there is: path to content, with an empty text for folders."""
