@@ -29,6 +29,7 @@ from etcdguard.progress import Progress
 
 if TYPE_CHECKING:
     from etcdguard.backup import BackupJob
+    from etcdguard.backup.due import DueBackup
     from etcdguard.catalog import Catalog
     from etcdguard.config.schema import Repository
     from etcdguard.crypto.recipients import Identity, Recipient
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from etcdguard.etcd.admin import AdminClient
     from etcdguard.etcd.client import EtcdClient
     from etcdguard.etcd.connection import ConnectionOptions
-    from etcdguard.etcd.lock import LeaseLock
+    from etcdguard.etcd.lock import LeaseLock, SlotMarks
     from etcdguard.etcd.metrics import Scraper
     from etcdguard.storage.base import RepositoryStore
     from etcdguard.verify import Verifier
@@ -75,6 +76,7 @@ class App:
         self.clock = SystemClock()
         self.node = socket.gethostname()
         self.tool = Tool(name="etcdguard", version=__version__)
+        self._patience: float | None = None
 
     # -- etcd --------------------------------------------------------------------------------------------
 
@@ -102,6 +104,12 @@ class App:
 
         key = lock_key(self.config.cluster.name, name)
         return LeaseLock.on(self._connection(()), key, f"{self.node} pid {os.getpid()}", self.clock.now)
+
+    def slot_marks(self) -> SlotMarks:
+        """What the daemons that led have left in etcd."""
+        from etcdguard.etcd.lock import SlotMarks
+
+        return SlotMarks(self._connection(()), self.config.cluster.name)
 
     def _connection(self, endpoints: Sequence[str]) -> ConnectionOptions:
         from etcdguard.crypto.keyfile import read_key_text
@@ -166,9 +174,10 @@ class App:
 
     def store(self, repository: Repository) -> RepositoryStore:
         """The store behind one configured repository, with patience for passing faults."""
-        from etcdguard.storage.retry import RetryingStore
+        from etcdguard.storage.retry import RetryingStore, RetryPolicy
 
-        return RetryingStore(self._plain_store(repository), rng=random.SystemRandom())
+        policy = RetryPolicy() if self._patience is None else RetryPolicy(budget=self._patience)
+        return RetryingStore(self._plain_store(repository), policy, rng=random.SystemRandom())
 
     def _plain_store(self, repository: Repository) -> RepositoryStore:
         if repository.file is not None:
@@ -278,7 +287,13 @@ class App:
     # -- use cases ---------------------------------------------------------------------------------------
 
     def backup_job(
-        self, client: EtcdClient, progress: Progress, *, endpoint: str | None, emergency: bool
+        self,
+        client: EtcdClient,
+        progress: Progress,
+        *,
+        endpoint: str | None = None,
+        emergency: bool = False,
+        slot: str | None = None,
     ) -> BackupJob:
         """The backup of the configured cluster into every configured repository."""
         from etcdguard.backup import BackupJob, BackupOptions
@@ -295,6 +310,7 @@ class App:
             prefer=settings.prefer,
             endpoint=endpoint,
             emergency=emergency,
+            slot=slot,
             hash_kv_seconds=settings.hash_kv_timeout.total_seconds(),
             limits=StreamLimits(
                 stall_timeout=settings.stall_timeout.total_seconds(),
@@ -319,6 +335,38 @@ class App:
             options,
             self.clock,
             progress,
+        )
+
+    def due_backup(self, client: EtcdClient, progress: Progress, lock: LeaseLock) -> DueBackup:
+        """The backup that the schedule wants now. ConfigError where there is no schedule.
+
+        A slot's time is short: repositories are insisted on for a quarter of it at most, because what they do
+        not take now is shipped from the spool, and the lock is waited for no longer than half of it.
+        """
+        from etcdguard.backup.due import DueBackup
+        from etcdguard.backup.spool import Spool
+
+        settings = self.config.backup
+        schedule = settings.schedule
+        if schedule is None:
+            raise ConfigError(
+                "no backup is ever due: there is no schedule", hint="set backup.schedule, e.g. 1h"
+            )
+        period = schedule.shortest.total_seconds()
+        self._patience = min(120.0, period / 4)
+        return DueBackup(
+            schedule,
+            self.config.cluster.name,
+            self.node,
+            Spool(settings.spool_dir),
+            self.catalogs(),
+            lock,
+            lambda slot, emergency: self.backup_job(
+                client, progress, endpoint=None, emergency=emergency, slot=slot
+            ),
+            self.clock,
+            emergency=settings.emergency,
+            patience=min(900.0, period / 2),
         )
 
     def verifier(self, catalog: Catalog, progress: Progress, identity_file: Path | None = None) -> Verifier:

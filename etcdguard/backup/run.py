@@ -51,6 +51,8 @@ class BackupOptions:
     prefer: Preference = "follower"
     endpoint: str | None = None
     emergency: bool = False
+    slot: str | None = None
+    """The slot of the schedule it is taken for; a repository takes one backup of a slot."""
     hash_kv_seconds: float = 3.0
     """HashKV is asked for only when the database is small enough to be hashed in this time."""
     limits: StreamLimits = field(default_factory=StreamLimits)
@@ -107,7 +109,7 @@ class BackupJob:
         backup safe in the spool. Raises Locked, SpoolFailed, EtcdUnreachable, ClusterUnhealthy or Corruption.
         """
         started = self._clock.monotonic()
-        backlog = Backlog(self._spool, self._options.cluster_name, self._shipper, self._progress)
+        backlog = self._backlog()
         with self._spool.locked():
             shipped = backlog.ship_all()
             entry = self._spool.new_entry()
@@ -117,9 +119,17 @@ class BackupJob:
                 entry.discard()
                 raise
             delivery = backlog.ship(entry, backup)
-        if not delivery.committed:
+        if not delivery.committed and delivery.superseded_by is None:
             raise _not_delivered(delivery)
         return BackupReport(delivery, backup, self._clock.monotonic() - started, tuple(shipped))
+
+    def ship(self) -> tuple[Delivery, ...]:
+        """Deliver what earlier runs left in the spool, and take nothing new."""
+        with self._spool.locked():
+            return tuple(self._backlog().ship_all())
+
+    def _backlog(self) -> Backlog:
+        return Backlog(self._spool, self._options.cluster_name, self._shipper, self._progress)
 
     def _take(self, entry: SpoolEntry) -> SpooledBackup:
         options = self._options
@@ -199,6 +209,7 @@ class BackupJob:
             encryption=Encryption(format="age-encryption.org/v1", recipients=recipients)
             if recipients
             else None,
+            slot=options.slot,
             repositories=self._repositories,
         )
 

@@ -49,6 +49,8 @@ class Delivery:
     manifest: Manifest | None
     """None when no repository could be reached, so that the backup has no place in the chain yet."""
     outcomes: Mapping[str, EtcdGuardError | None]
+    superseded_by: str | None = None
+    """The other backup of the same slot that was first; then no repository has or gets this one."""
 
     @property
     def committed(self) -> bool:
@@ -97,27 +99,36 @@ class Shipper:
         repository are returned, not raised; what is wrong with the spool itself is raised.
         """
         delivered = entry.delivered()
-        wanted = [
-            name for name in backup.repositories if name not in delivered and name in self._destinations
-        ]
+        done = delivered | entry.superseded()
+        wanted = [name for name in backup.repositories if name not in done and name in self._destinations]
+        if entry.frozen() is None:
+            other = self._taken(wanted, backup)
+            if other is not None:
+                return self._superseded(entry, backup, other, wanted)
         outcomes: dict[str, EtcdGuardError | None] = dict.fromkeys(delivered)
         progress.phase("upload", backup.stored.bytes * len(wanted))
         outcomes |= self._each(wanted, lambda there: self._upload(there, entry, backup, progress))
         progress.done()
         frozen = entry.frozen()
         if frozen is None:
-            links, failures = self._links(name for name in wanted if outcomes[name] is None)
-            outcomes |= failures
+            links, unread = self._links(name for name in wanted if outcomes[name] is None)
+            outcomes |= unread
         stored = [name for name in wanted if outcomes[name] is None]
+        if frozen is None and stored and backup.slot is not None:
+            other, failures = self._decide(stored, backup)
+            outcomes |= failures
+            if other is not None:
+                return self._superseded(entry, backup, other, stored)
+            stored = [name for name in stored if outcomes[name] is None]
         if frozen is None and stored:
             frozen = self._freeze(entry, backup, [*links, *known])
         manifest = None
         if frozen is not None:
             raw, signature = frozen
             manifest = decode_manifest(raw, backup.id)
-            outcomes |= self._each(
-                stored, lambda there: self._commit(there, entry, backup.id, raw, signature)
-            )
+            outcomes |= self._each(stored, lambda there: self._commit(there, entry, backup, raw, signature))
+            for name in entry.superseded() & outcomes.keys():
+                del outcomes[name]
         self._log_outcomes(backup.id, outcomes)
         delivery = Delivery(backup.id, manifest, outcomes)
         if delivery.committed and not delivery.failed:
@@ -185,6 +196,7 @@ class Shipper:
             objects=(backup.stored,),
             compression=backup.compression,
             encryption=backup.encryption,
+            slot=backup.slot,
         )
         raw = encode_manifest(manifest)
         signature = None if self._signer is None else self._signer.sign(raw)
@@ -193,10 +205,78 @@ class Shipper:
         return raw, signature
 
     def _commit(
-        self, there: Destination, entry: SpoolEntry, backup_id: str, raw: bytes, signature: bytes | None
+        self,
+        there: Destination,
+        entry: SpoolEntry,
+        backup: SpooledBackup,
+        raw: bytes,
+        signature: bytes | None,
     ) -> None:
-        there.catalog.commit(backup_id, raw, signature)
+        if backup.slot is not None and (first := self._claim(there, backup)) != backup.id:
+            # Two nodes took this slot at once, and each reached a repository that the other did not.
+            _log.warning(
+                "backup.superseded", backup=backup.id, repository=there.name, slot=backup.slot, by=first
+            )
+            entry.mark_superseded(there.name)
+            self._remove(there, backup)
+            return
+        there.catalog.commit(backup.id, raw, signature)
         entry.mark_delivered(there.name)
+
+    # -- the slot of the schedule that a backup was taken for ----------------------------------------------
+
+    def _taken(self, names: Sequence[str], backup: SpooledBackup) -> str | None:
+        """The other backup that has the slot in any repository in reach, before anything is uploaded."""
+        slot = backup.slot
+        if slot is None:
+            return None
+        found: dict[str, str] = {}
+
+        def look(there: Destination) -> None:
+            decision = there.catalog.ledger.decision(slot)
+            if decision is not None and decision.backup != backup.id:
+                found[there.name] = decision.backup
+
+        self._each(names, look)
+        return next((found[name] for name in names if name in found), None)
+
+    def _decide(
+        self, names: Sequence[str], backup: SpooledBackup
+    ) -> tuple[str | None, dict[str, EtcdGuardError | None]]:
+        """The first repository that answers decides: the other backup that has the slot there, or None.
+
+        Also the errors of those that did not answer.
+        """
+        others: list[str] = []
+        failures: dict[str, EtcdGuardError | None] = {}
+        for name in names:
+            failure = self._each([name], lambda there: others.append(self._claim(there, backup)))
+            if failure[name] is None:
+                return (None if others[0] == backup.id else others[0]), failures
+            failures |= failure
+        return None, failures
+
+    def _claim(self, there: Destination, backup: SpooledBackup) -> str:
+        """The backup that has the slot in that repository: this one, unless another was first."""
+        assert backup.slot is not None  # noqa: S101  (asked for scheduled backups only)
+        ledger = there.catalog.ledger
+        return ledger.decide(backup.slot, backup.id, node=self._node, at=self._clock.now()).backup
+
+    def _superseded(
+        self, entry: SpoolEntry, backup: SpooledBackup, other: str, names: Iterable[str]
+    ) -> Delivery:
+        """Drop a backup whose slot another has."""
+        _log.warning("backup.superseded", backup=backup.id, slot=backup.slot, by=other)
+        self._each(list(names), lambda there: self._remove(there, backup))
+        entry.discard()
+        return Delivery(backup.id, None, {}, superseded_by=other)
+
+    def _remove(self, there: Destination, backup: SpooledBackup) -> None:
+        """Take back an object that will never have a manifest; where that is locked, nobody reads it."""
+        try:
+            there.catalog.store.delete(there.catalog.layout.absolute(backup.stored.key))
+        except RepositoryError as error:
+            _log.info("backup.object_left", backup=backup.id, repository=there.name, error=error.message)
 
     def _log_outcomes(self, backup_id: str, outcomes: Mapping[str, EtcdGuardError | None]) -> None:
         for name, error in outcomes.items():

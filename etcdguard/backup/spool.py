@@ -7,6 +7,7 @@ One folder an entry, named at random; its files say how far it came::
     backup.json             the facts of a complete snapshot: from here on the entry is shipped, not discarded
     manifest.json(.sig)     frozen before the first commit, so that every repository gets the same bytes
     delivered-<repository>  that repository has acknowledged the manifest
+    superseded-<repository> that repository has another backup of the same slot, and does not get this one
 
 Beside the entries stands ``last-<cluster>.json``, the newest manifest that left the spool: it keeps the chain
 whole when the repository that holds it cannot be reached the next time.
@@ -36,7 +37,8 @@ from etcdguard.model import Cluster, Compression, Encryption, HashKV, Member, Ob
 __all__ = ["Spool", "SpoolEntry", "SpooledBackup"]
 
 _SEALING, _OBJECT, _FACTS = "sealing", "snapshot.bin", "backup.json"
-_MANIFEST, _SIGNATURE, _DELIVERED = "manifest.json", "manifest.json.sig", "delivered-"
+_MANIFEST, _SIGNATURE = "manifest.json", "manifest.json.sig"
+_DELIVERED, _SUPERSEDED = "delivered-", "superseded-"
 _ENTRY = re.compile(r"[0-9a-f]{16}")
 
 
@@ -54,6 +56,8 @@ class SpooledBackup(BaseModel):
     stored: ObjectEntry
     compression: Compression
     encryption: Encryption | None
+    slot: str | None = None
+    """The slot of the schedule that it was taken for."""
     repositories: tuple[str, ...]
     """Names of the repositories it is meant for."""
 
@@ -119,6 +123,14 @@ class SpoolEntry:
         """Repositories that hold the backup already."""
         return {path.name.removeprefix(_DELIVERED) for path in self.path.glob(_DELIVERED + "*")}
 
+    def mark_superseded(self, repository: str) -> None:
+        """Remember that this repository has another backup of the slot."""
+        _write_durably(self.path / (_SUPERSEDED + repository), b"")
+
+    def superseded(self) -> set[str]:
+        """Repositories that have another backup of the slot."""
+        return {path.name.removeprefix(_SUPERSEDED) for path in self.path.glob(_SUPERSEDED + "*")}
+
     def remember(self, cluster: str) -> None:
         """Keep this entry's manifest as the newest of its cluster, where ``Spool.last`` finds it."""
         frozen = self.frozen()
@@ -168,6 +180,17 @@ class Spool:
         return [
             SpoolEntry(path) for path in sorted(paths, key=lambda path: (path.stat().st_mtime_ns, path.name))
         ]
+
+    def slots(self, cluster: str) -> dict[str, str]:
+        """Slots of that cluster whose backup waits here, each with the backup's id; needs no lock."""
+        found = {}
+        for path in self.path.iterdir() if self.path.is_dir() else ():
+            if _ENTRY.fullmatch(path.name):
+                with contextlib.suppress(Corruption):  # the run that ships it says so
+                    backup = SpoolEntry(path).backup()
+                    if backup is not None and backup.slot is not None and backup.cluster.name == cluster:
+                        found[backup.slot] = backup.id
+        return found
 
     def last(self, cluster: str) -> bytes | None:
         """The newest manifest of that cluster that left the spool."""

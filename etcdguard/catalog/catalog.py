@@ -10,6 +10,7 @@ from typing import Literal
 from etcdguard.catalog.chain import Link
 from etcdguard.catalog.codec import decode_manifest
 from etcdguard.catalog.layout import Layout
+from etcdguard.catalog.ledger import Ledger
 from etcdguard.catalog.reading import PARALLEL_READS, read_small
 from etcdguard.catalog.trail import Trail
 from etcdguard.crypto.signing import TrustedSigners
@@ -92,6 +93,7 @@ class Catalog:
         self.cluster = cluster
         self.layout = Layout(cluster)
         self.trail = Trail(store, self.layout, trusted)
+        self.ledger = Ledger(store, self.layout)
         self._trusted = trusted
 
     def list(self) -> Listing:

@@ -13,6 +13,8 @@ __all__ = ["Layout", "check_cluster_name"]
 _CLUSTER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _EVENT = re.compile(r"[0-9]{8}T[0-9]{6}Z-(.+)-[0-9a-f]{8}\.json")
 
+_MISSED = ".missed.json"
+
 
 def check_cluster_name(name: str) -> str:
     """A cluster's name is a folder in every repository: safe characters only; raises ConfigError."""
@@ -32,6 +34,7 @@ class Layout:
         self.backups = self.folder + "backups/"
         self.holds = self.folder + "holds/"
         self.events = self.folder + "events/"
+        self.slots = self.folder + "slots/backup/"
 
     def absolute(self, relative: str) -> str:
         """The store's key for a key as manifests name it."""
@@ -78,6 +81,21 @@ class Layout:
         except ValueError as error:
             raise UsageError(f"{backup_id!r} is not a backup id", hint="see 'etcdguard list'") from error
         return f"{self.holds}{backup_id}.json"
+
+    def slot(self, slot: str) -> str:
+        """What decides which backup a slot of the schedule belongs to."""
+        return f"{self.slots}{slot}.json"
+
+    def missed(self, slot: str) -> str:
+        """Why a slot had no backup when it was over."""
+        return f"{self.slots}{slot}{_MISSED}"
+
+    def slot_of(self, key: str) -> tuple[str, bool]:
+        """The slot of a key below ``slots``, and whether the key tells of a missed one."""
+        name = key.removeprefix(self.slots)
+        if name.endswith(_MISSED):
+            return name.removesuffix(_MISSED), True
+        return name.removesuffix(".json"), False
 
     def held_id(self, key: str) -> str:
         """The backup that a hold's key forbids to delete."""

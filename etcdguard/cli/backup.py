@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
 import click
 
 from etcdguard.cli.documents import backup_summary
@@ -9,7 +12,12 @@ from etcdguard.cli.lazy import Command
 from etcdguard.cli.options import connection_options, output_option
 from etcdguard.cli.output import Document, human_bytes, human_duration, table
 from etcdguard.cli.session import Session
-from etcdguard.errors import PartialFailure
+from etcdguard.errors import EtcdGuardError, PartialFailure, UsageError
+
+if TYPE_CHECKING:
+    from etcdguard.app import App
+    from etcdguard.backup import BackupReport
+    from etcdguard.backup.ship import Delivery
 
 __all__ = ["command"]
 
@@ -22,16 +30,23 @@ __all__ = ["command"]
       etcdguard backup
       etcdguard backup --endpoint https://10.0.0.3:2379 -o json
       etcdguard backup --emergency          # the cluster has lost its quorum
+      etcdguard backup --if-due             # from a timer, on any number of nodes at once
     """,
 )
 @click.option(
     "--endpoint", metavar="URL", help="Take the snapshot from this member, whatever backup.prefer says."
 )
 @click.option("--emergency", is_flag=True, help="Take it from a member without leader or quorum.")
+@click.option(
+    "--if-due",
+    is_flag=True,
+    help="Only if backup.schedule wants one now that no node has taken; else exit 0 and say why.",
+)
+@click.option("--spooled", is_flag=True, help="Ship what waits in the spool and take no new one.")
 @connection_options
 @output_option
 @click.pass_obj
-def command(session: Session, endpoint: str | None, emergency: bool) -> None:
+def command(session: Session, endpoint: str | None, emergency: bool, if_due: bool, spooled: bool) -> None:
     """Take an encrypted snapshot and ship it to every repository.
 
     What an earlier run could not ship is shipped first. Exit code 3 when some repositories failed: the backup
@@ -39,26 +54,87 @@ def command(session: Session, endpoint: str | None, emergency: bool) -> None:
     """
     from etcdguard.app import App
 
+    if sum(map(bool, (if_due, spooled, endpoint or emergency))) > 1:
+        raise UsageError(
+            "--if-due, --spooled and --endpoint or --emergency do not go together",
+            hint="a scheduled backup chooses its member by backup.prefer and backup.emergency",
+        )
     app = App(session.load())
+    if if_due:
+        _if_due(session, app)
+    elif spooled:
+        _spooled(session, app)
+    else:
+        with session.progress() as progress, app.etcd() as client:
+            report = app.backup_job(client, progress, endpoint=endpoint, emergency=emergency).run()
+        _report(session, report, {})
+
+
+def _if_due(session: Session, app: App) -> None:
+    with session.progress() as progress, app.etcd() as client, app.lock("maintenance") as lock:
+        due = app.due_backup(client, progress, lock).run()
+    if due.report is None:
+        skipped = {"slot": due.slot, "satisfied": due.satisfied, "reason": due.reason}
+        session.report({"outcome": "skipped", **skipped}, _skipped_table)
+    else:
+        _report(session, due.report, {"slot": due.slot})
+
+
+def _spooled(session: Session, app: App) -> None:
     with session.progress() as progress, app.etcd() as client:
-        report = app.backup_job(client, progress, endpoint=endpoint, emergency=emergency).run()
-    outcomes = [
-        {"name": name, "outcome": "stored" if error is None else "failed"}
-        | ({} if error is None else {"error": error.message})
-        for name, error in report.delivery.outcomes.items()
-    ]
+        deliveries = app.backup_job(client, progress).ship()
     document = {
+        "outcome": "shipped",
+        "backups": [
+            {"id": one.backup_id, "repositories": _outcomes(one), "superseded_by": one.superseded_by}
+            for one in deliveries
+        ],
+    }
+    session.report(document, _shipped_table)
+    failed: dict[str, EtcdGuardError] = {}
+    for one in deliveries:
+        failed |= one.failed
+    _raise_partial(failed)
+
+
+def _report(session: Session, report: BackupReport, more: Document) -> None:
+    document: dict[str, Any] = {
         "outcome": "created",
         "backup": backup_summary(report.backup, report.seconds),
-        "repositories": outcomes,
+        "repositories": _outcomes(report.delivery),
     }
-    session.report(document, _table)
-    if report.failed:
-        reasons = "; ".join(f"{name}: {error.message}" for name, error in report.failed.items())
+    session.report({**document, **more}, _table)
+    _raise_partial(report.failed)
+
+
+def _outcomes(delivery: Delivery) -> list[dict[str, str]]:
+    return [
+        {"name": name, "outcome": "stored" if error is None else "failed"}
+        | ({} if error is None else {"error": error.message})
+        for name, error in delivery.outcomes.items()
+    ]
+
+
+def _raise_partial(failed: Mapping[str, EtcdGuardError]) -> None:
+    if failed:
+        reasons = "; ".join(f"{name}: {error.message}" for name, error in failed.items())
         raise PartialFailure(
             f"some repositories lack backups ({reasons})",
             hint="they stay in the spool; the next run ships them once the repository can be used again",
         )
+
+
+def _skipped_table(document: Document) -> str:
+    return table(None, [("skipped", document["slot"]), ("reason", document["reason"])])
+
+
+def _shipped_table(document: Document) -> str:
+    rows = [
+        (one["id"], f"{there['name']}: {there['outcome']}")
+        for one in document["backups"]
+        for there in one["repositories"]
+    ]
+    return table(None, rows or [("spool", "nothing waits")])
 
 
 def _table(document: Document) -> str:

@@ -26,6 +26,7 @@ COMMANDS = {
     "init": Entry("etcdguard.cli.init", "Write a configuration and the keys it names"),
     "config": Entry("etcdguard.cli.config", "Check or show the configuration"),
     "backup": Entry("etcdguard.cli.backup", "Take an encrypted snapshot and ship it to every repository"),
+    "daemon": Entry("etcdguard.cli.daemon", "Run the jobs that have a schedule"),
     "list": Entry("etcdguard.cli.list", "List the backups, oldest first"),
     "show": Entry("etcdguard.cli.show", "Show one backup's manifest and what is known of it"),
     "download": Entry("etcdguard.cli.download", "Write a backup's plain, verified snapshot for etcdutl"),

@@ -54,7 +54,11 @@ class Session:
         """Set logging up as asked: lines on a terminal, else JSON, unless told."""
         from etcdguard.log import configure
 
-        terminal = sys.stderr.isatty()
-        chosen = self.log_format
-        log_format = ("console" if terminal else "json") if chosen == "auto" else chosen
-        configure(log_format, verbosity=self.verbosity, colors=terminal and not self.env.get("NO_COLOR"))
+        colors = sys.stderr.isatty() and not self.env.get("NO_COLOR")
+        configure(self.chosen_log_format(), verbosity=self.verbosity, colors=colors)
+
+    def chosen_log_format(self) -> Literal["console", "json"]:
+        """As asked, else what fits stderr."""
+        if self.log_format == "auto":
+            return "console" if sys.stderr.isatty() else "json"
+        return self.log_format

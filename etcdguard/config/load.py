@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from etcdguard.config.document import Document, Where, dotted, read_document
 from etcdguard.config.problems import config_error, forbidden_secrets, problems_of
 from etcdguard.config.schema import Config, Repository, Section
-from etcdguard.config.settings import Override, check_environment, collect
+from etcdguard.config.settings import CONFIG_COPY, Override, check_environment, collect
 from etcdguard.errors import ConfigError
 
 __all__ = ["Loaded", "load", "parse", "walk"]
@@ -29,6 +29,8 @@ class Loaded:
     config: Config
     origins: Mapping[str, str]
     path: Path
+    text: str = field(repr=False)
+    """The file's text."""
 
     def repositories(self) -> tuple[Repository, ...]:
         """The repositories, for a command that needs at least one. Raises ConfigError if there is none."""
@@ -47,7 +49,9 @@ def load(path: Path, env: Mapping[str, str], flags: Mapping[str, str]) -> Loaded
     Raises ConfigError with every problem of the file on one line.
     """
     check_environment(env)
-    return parse(_read(path), path, collect(env, flags))
+    copy = env.get(CONFIG_COPY)
+    text = _read(path if not copy else Path(f"/proc/self/fd/{copy}"))
+    return parse(text, path, collect(env, flags))
 
 
 def parse(text: str, path: Path, overrides: Mapping[str, Override]) -> Loaded:
@@ -72,7 +76,7 @@ def parse(text: str, path: Path, overrides: Mapping[str, Override]) -> Loaded:
     except ValidationError as e:
         raise config_error(problems_of(e), place) from e
     origins = {dotted(where): origin(where) or "default" for where, _ in walk(config)}
-    return Loaded(config, origins, path)
+    return Loaded(config, origins, path, text)
 
 
 def walk(value: Any, where: Where = ()) -> Iterator[tuple[Where, Any]]:

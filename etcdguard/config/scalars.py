@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, SecretStr, ValidationInfo
+from pydantic import AfterValidator, BeforeValidator, InstanceOf, SecretStr, ValidationInfo
 
 from etcdguard.retention import Period
+from etcdguard.slots import HINT as SCHEDULE_HINT
+from etcdguard.slots import BadSchedule, Schedule, parse_schedule
 
 __all__ = [
     "Address",
@@ -31,6 +33,7 @@ __all__ = [
     "Prefix",
     "RecipientText",
     "SecretUrl",
+    "ScheduleText",
     "Size",
     "SshDestination",
     "UnitName",
@@ -136,6 +139,16 @@ def _size(value: Any) -> int:
     return parse_size(str(value))
 
 
+def _schedule(value: Any) -> Schedule:
+    texts = value if isinstance(value, (list, tuple)) else (value,)
+    if not all(isinstance(text, str) for text in texts):
+        raise Invalid("must be a schedule, or a list of them", SCHEDULE_HINT)
+    try:
+        return parse_schedule(texts)
+    except BadSchedule as e:
+        raise Invalid(str(e), SCHEDULE_HINT) from e
+
+
 def _text(value: Any, what: str) -> str:
     if not isinstance(value, str) or not value:
         raise Invalid(f"must be {what}", f"write {what} as text")
@@ -236,6 +249,9 @@ Duration = Annotated[timedelta, BeforeValidator(_duration)]
 
 CalendarPeriod = Annotated[Period, BeforeValidator(_period)]
 """Years, months, weeks, days and hours by the calendar."""
+
+ScheduleText = Annotated[InstanceOf[Schedule], BeforeValidator(_schedule)]
+"""When a job is due: an interval or times of day, one or several of them."""
 
 Size = Annotated[int, BeforeValidator(_size)]
 """Bytes, more than zero."""

@@ -22,6 +22,7 @@ from etcdguard.config.scalars import (
     Name,
     Prefix,
     RecipientText,
+    ScheduleText,
     SecretUrl,
     Size,
     SshDestination,
@@ -213,8 +214,10 @@ class Signing(Section):
 class Backup(Section):
     """How a snapshot is taken."""
 
-    schedule: Duration | None = None
-    """The interval between backups."""
+    schedule: ScheduleText | None = None
+    """When a backup is due."""
+    emergency: Duration | None = parse_duration("1h")
+    """Without a quorum: at most one backup in this time from this node's own member; None takes none."""
     prefer: Literal["follower", "local", "leader"] = "follower"
     compression_level: Annotated[int, Field(ge=1, le=19)] = 1
     spool_dir: LocalPath = Path("/var/lib/etcdguard/spool")
@@ -240,6 +243,8 @@ class Retention(Section):
     keep_yearly: Count = 0
     keep_within: CalendarPeriod | None = None
     min_verified: Count = 1
+    schedule: ScheduleText | None = None
+    """When the daemon prunes."""
 
     @model_validator(mode="after")
     def _check(self) -> Retention:
@@ -250,22 +255,22 @@ class Retention(Section):
 
 
 class Verify(Section):
-    """Intervals of the data check and of the restore drill."""
+    """When the data check and the restore drill are due."""
 
-    data: Duration | None = None
-    drill: Duration | None = None
+    data: ScheduleText | None = None
+    drill: ScheduleText | None = None
 
 
 class Defrag(Section):
     """When members are considered for defragmentation."""
 
-    schedule: Duration | None = None
+    schedule: ScheduleText | None = None
 
 
 class Checks(Section):
     """Health checks: their interval, and thresholds by check name."""
 
-    schedule: Duration | None = None
+    schedule: ScheduleText | None = None
     thresholds: dict[str, float] = {}
 
 
@@ -281,6 +286,13 @@ class Daemon(Section):
 
     listen: Address | None = None
     election: bool = True
+    """Whether one daemon of the cluster acts, by a lock in etcd, or every one."""
+    catch_up: bool = True
+    """Whether a job whose time passed while no daemon ran is made up for."""
+    ship: Duration = parse_duration("1m")
+    """How often what waits in the spool is offered to the repositories."""
+    job_timeout: Duration = parse_duration("3h")
+    """A job that takes longer is ended."""
 
 
 class Notify(Section):

@@ -10,7 +10,7 @@ from typing import Any
 from etcdguard.config.suggest import nearest
 from etcdguard.errors import ConfigError
 
-__all__ = ["Override", "SETTINGS", "Setting", "check_environment", "collect"]
+__all__ = ["CONFIG_COPY", "Override", "SETTINGS", "Setting", "check_environment", "collect"]
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,16 @@ SETTINGS = (
     Setting("server_name", etcdctl=False),
 )
 
-_OTHER_VARIABLES = ("ETCDGUARD_CONFIG", "ETCDGUARD_DEBUG", "ETCDGUARD_LOG_FORMAT", "ETCDGUARD_AGE_VECTORS")
+CONFIG_COPY = "ETCDGUARD_CONFIG_FD"
+"""A file descriptor with the configuration's text, from the daemon to its jobs: the file may have changed."""
+
+_OTHER_VARIABLES = (
+    "ETCDGUARD_CONFIG",
+    CONFIG_COPY,
+    "ETCDGUARD_DEBUG",
+    "ETCDGUARD_LOG_FORMAT",
+    "ETCDGUARD_AGE_VECTORS",
+)
 _IGNORED_PREFIX = "ETCDGUARD_REQUIRE_"
 
 
@@ -71,9 +80,10 @@ def check_environment(env: Mapping[str, str]) -> None:
     for name in sorted(env):
         if name.startswith("ETCDGUARD_") and name not in known and not name.startswith(_IGNORED_PREFIX):
             meant = nearest(name, known)
+            told = sorted(known - {"ETCDGUARD_AGE_VECTORS", CONFIG_COPY})
             raise ConfigError(
                 f"{name}: unknown environment variable" + (f", did you mean {meant}?" if meant else ""),
-                hint=f"unset it; variables are {', '.join(sorted(known - {'ETCDGUARD_AGE_VECTORS'}))}",
+                hint=f"unset it; variables are {', '.join(told)}",
             )
 
 

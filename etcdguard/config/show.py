@@ -11,6 +11,7 @@ from pydantic import SecretStr
 from etcdguard.config.scalars import format_duration, format_size
 from etcdguard.config.schema import Config, Section
 from etcdguard.retention import Period
+from etcdguard.slots import Schedule
 
 __all__ = ["REDACTED", "plain", "redacted"]
 
@@ -32,6 +33,8 @@ def plain(value: Any, key: str = "") -> Any:
         return REDACTED
     if isinstance(value, timedelta):
         return format_duration(value)
+    if isinstance(value, Schedule):
+        return value.text[0] if len(value.text) == 1 else list(value.text)
     if isinstance(value, (Path, Period)):
         return str(value)
     if isinstance(value, tuple):

@@ -30,7 +30,7 @@ from etcdguard.etcd.connection import Address, ConnectionOptions
 from etcdguard.etcd.faults import is_token_rejected
 from etcdguard.log import get_logger
 
-__all__ = ["Holder", "LEASE_SECONDS", "LeaseClient", "LeaseLock", "LockKeys", "lock_key"]
+__all__ = ["Holder", "LEASE_SECONDS", "LeaseClient", "LeaseLock", "LockKeys", "SlotMarks", "lock_key"]
 
 _log = get_logger()
 
@@ -40,6 +40,7 @@ _RETRY_SECONDS = 1.0
 
 _GRANT = Method("/etcdserverpb.Lease/LeaseGrant", etcdrpc.LeaseGrantResponse)
 _REVOKE = Method("/etcdserverpb.Lease/LeaseRevoke", etcdrpc.LeaseRevokeResponse)
+_PUT = Method("/etcdserverpb.KV/Put", etcdrpc.PutResponse)
 _TXN = Method("/etcdserverpb.KV/Txn", etcdrpc.TxnResponse)
 _KEEP_ALIVE = "/etcdserverpb.Lease/LeaseKeepAlive"
 
@@ -49,6 +50,37 @@ _Answer = TypeVar("_Answer")
 def lock_key(cluster: str, name: str) -> bytes:
     """Where the lock ``name`` of the cluster called ``cluster`` stands in etcd."""
     return f"/etcdguard/{cluster}/lock/{name}".encode()
+
+
+class SlotMarks:
+    """The newest slot of each job that a leader finished, for the leaders after it: one key a job."""
+
+    def __init__(self, options: ConnectionOptions, cluster: str) -> None:
+        self._client = LeaseClient(_impatient(options, LEASE_SECONDS))
+        self._prefix = f"/etcdguard/{cluster}/done/"
+
+    def read(self, job: str) -> str | None:
+        """The slot's id, or None."""
+        found = self._client.look(f"{self._prefix}{job}".encode())
+        return None if found is None else found.decode(errors="replace")
+
+    def write(self, job: str, slot: str) -> None:
+        """Remember that slot."""
+        self._client.write(f"{self._prefix}{job}".encode(), slot.encode())
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.close()
+
+
+def _impatient(options: ConnectionOptions, lease_seconds: int) -> ConnectionOptions:
+    """With so little patience for one endpoint that a lease lives long enough to ask another."""
+    patience = lease_seconds / 6
+    return replace(
+        options,
+        command_timeout=min(options.command_timeout, patience),
+        dial_timeout=min(options.dial_timeout, patience / 2),
+    )
 
 
 @dataclass(frozen=True)
@@ -136,6 +168,11 @@ class LeaseClient(EtcdClient):
         answer = self._somewhere(lambda address: self._call(address, _TXN, request))
         found = answer.responses[0].response_range.kvs
         return bytes(found[0].value) if found else None
+
+    def write(self, key: bytes, value: bytes) -> None:
+        """Put a key that no lease takes away."""
+        request = etcdrpc.PutRequest(key=key, value=value)
+        self._somewhere(lambda address: self._call(address, _PUT, request))
 
     def _renew(self, address: Address, lease: int) -> int:
         metadata = self._metadata(address)
@@ -226,14 +263,9 @@ class LeaseLock:
         *,
         lease_seconds: int = LEASE_SECONDS,
     ) -> LeaseLock:
-        """A lock with a client of its own, whose patience with one endpoint leaves time to ask another."""
-        patience = lease_seconds / 6
-        options = replace(
-            options,
-            command_timeout=min(options.command_timeout, patience),
-            dial_timeout=min(options.dial_timeout, patience / 2),
-        )
-        return cls(LeaseClient(options), key, owner, now, lease_seconds=lease_seconds)
+        """A lock with a client of its own."""
+        keys = LeaseClient(_impatient(options, lease_seconds))
+        return cls(keys, key, owner, now, lease_seconds=lease_seconds)
 
     def __enter__(self) -> LeaseLock:
         return self

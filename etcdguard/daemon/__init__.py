@@ -1,0 +1,1 @@
+"""The process that runs for years: jobs on a schedule, by one of many nodes."""

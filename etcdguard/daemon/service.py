@@ -1,0 +1,196 @@
+"""The daemon as a process: signals, reload, systemd, and an end within a bound."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from types import FrameType
+
+from etcdguard import __version__
+from etcdguard.app import App
+from etcdguard.config import Config, Loaded
+from etcdguard.config.settings import CONFIG_COPY
+from etcdguard.daemon.election import Alone, Election, EtcdElection
+from etcdguard.daemon.engine import Daemon
+from etcdguard.daemon.jobs import CLUSTER_JOBS, Job, jobs_of
+from etcdguard.daemon.notify import Notifier
+from etcdguard.daemon.runner import ChildRunner
+from etcdguard.errors import EtcdGuardError
+from etcdguard.log import get_logger
+
+__all__ = ["Service"]
+
+_log = get_logger()
+
+_KILL_AFTER = 15.0
+"""Seconds that jobs get to end cleanly when the daemon ends."""
+_GIVE_UP_AFTER = 20.0
+
+
+class Service:
+    """``run`` until SIGTERM or SIGINT. SIGHUP reads the configuration anew.
+
+    ``load`` reads it; ``has_command`` says whether this etcdguard has a command; ``flags`` are global flags
+    that every job is started with.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[], Loaded],
+        environment: Mapping[str, str],
+        has_command: Callable[[Sequence[str]], bool],
+        flags: Sequence[str],
+    ) -> None:
+        self._load = load
+        self._environment = dict(environment)
+        self._has_command = has_command
+        self._flags = tuple(flags)
+        self._notifier = Notifier(environment)
+        self._wake, self._waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._hang_up = False
+        self._terminate = False
+        self._copy: int | None = None
+        self.daemon: Daemon | None = None
+        """Its ``state`` is what there is to know; None before ``run``."""
+
+    def run(self) -> None:
+        """Raises ConfigError for a configuration that cannot be used from the start."""
+        loaded = self._load()
+        jobs = self._jobs(loaded)
+        app = App(loaded)
+        runner, election = self._runner(loaded), self._election(app)
+        self.daemon = daemon = Daemon(
+            jobs,
+            runner,
+            election,
+            app.clock,
+            node=app.node,
+            cluster=loaded.config.cluster.name,
+            version=__version__,
+            wanted={"ship": lambda: _spool_waits(loaded.config)},
+        )
+        before = self._take_signals()
+        _log.info("daemon.started", cluster=loaded.config.cluster.name, jobs=[job.name for job in jobs])
+        self._notifier.ready(f"{len(jobs)} jobs")
+        try:
+            self._loop(daemon, loaded, election)
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        _log.info("daemon.stopped")
+
+    def _loop(self, daemon: Daemon, loaded: Loaded, election: Election) -> None:
+        alive_at = 0.0
+        while not self._terminate:
+            pause = daemon.tick()
+            if self._notifier.watchdog_seconds and time.monotonic() >= alive_at:
+                self._notifier.alive()
+                alive_at = time.monotonic() + self._notifier.watchdog_seconds / 3
+            self._wait(pause)
+            if self._hang_up:
+                self._hang_up = False
+                loaded, election = self._reload(daemon, loaded, election)
+        self._end(daemon, election)
+
+    def _reload(self, daemon: Daemon, loaded: Loaded, election: Election) -> tuple[Loaded, Election]:
+        self._notifier.reloading()
+        try:
+            new = self._load()
+            jobs = self._jobs(new)
+            app = App(new)
+            runner = self._runner(new)
+        except EtcdGuardError as error:
+            daemon.keep(error.message)
+            _log.error("daemon.reload_failed", error=error.message, hint=error.hint)
+            self._notifier.ready("the new configuration cannot be used, the old one stays")
+            return loaded, election
+        if _elected_by(new.config) != _elected_by(loaded.config):
+            election.close()
+            election = self._election(app)
+        daemon.reload(jobs, runner, election)
+        _log.info("daemon.reloaded", jobs=[job.name for job in jobs])
+        self._notifier.ready(f"{len(jobs)} jobs")
+        return new, election
+
+    def _end(self, daemon: Daemon, election: Election) -> None:
+        """Ask the jobs to end, then end them, then give the lock up: in under a minute, even without etcd."""
+        _log.info("daemon.stopping")
+        self._notifier.stopping()
+        began = time.monotonic()
+        daemon.stop()
+        while not daemon.stopped and time.monotonic() < began + _GIVE_UP_AFTER:
+            if time.monotonic() > began + _KILL_AFTER:
+                daemon.kill()
+            self._wait(daemon.tick())
+        election.close()
+
+    # -- signals -----------------------------------------------------------------------------------------
+
+    def _take_signals(self) -> dict[int, Callable[[int, FrameType | None], object] | int | None]:
+        def terminate(number: int, frame: FrameType | None) -> None:
+            self._terminate = True
+            self._poke()
+
+        def hang_up(number: int, frame: FrameType | None) -> None:
+            self._hang_up = True
+            self._poke()
+
+        wanted = {signal.SIGTERM: terminate, signal.SIGINT: terminate, signal.SIGHUP: hang_up}
+        return {number: signal.signal(number, handler) for number, handler in wanted.items()}
+
+    def _poke(self) -> None:
+        with suppress(BlockingIOError):  # full: it will wake as it is
+            os.write(self._waker, b"!")
+
+    def _wait(self, seconds: float) -> None:
+        """Sleep, but not through a signal."""
+        ready, _, _ = select.select([self._wake], [], [], seconds)
+        if ready:
+            os.read(self._wake, 4096)
+
+    # -- from a configuration ----------------------------------------------------------------------------
+
+    def _jobs(self, loaded: Loaded) -> tuple[Job, ...]:
+        jobs = jobs_of(loaded.config, self._has_command)
+        if loaded.config.backup.schedule is not None:
+            loaded.repositories()  # ConfigError when there is none
+        return jobs
+
+    def _election(self, app: App) -> Election:
+        if not app.config.daemon.election:
+            return Alone()
+        return EtcdElection(lambda: app.lock("daemon"), app.slot_marks(), CLUSTER_JOBS)
+
+    def _runner(self, loaded: Loaded) -> ChildRunner:
+        """Jobs get the text we run with, whatever becomes of the file."""
+        text = loaded.text.encode()
+        copy = os.memfd_create("etcdguard-config", os.MFD_CLOEXEC)
+        with os.fdopen(os.dup(copy), "wb") as out:
+            out.write(text)
+        earlier, self._copy = self._copy, copy
+        if earlier is not None:
+            os.close(earlier)
+        environment = self._environment | {CONFIG_COPY: str(copy)}
+        for name in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"):
+            environment.pop(name, None)
+        return ChildRunner(["--config", str(loaded.path), *self._flags], environment, inherited=[copy])
+
+
+def _elected_by(config: Config) -> object:
+    """What an election depends on."""
+    return config.cluster, config.daemon.election
+
+
+def _spool_waits(config: Config) -> bool:
+    """Whether anything may wait in the spool: an entry's folder, whole or not."""
+    try:
+        return any(path.is_dir() for path in config.backup.spool_dir.iterdir())
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        _log.error("spool.unreadable", path=str(config.backup.spool_dir), error=error.strerror)
+        return True  # the command says it in full
