@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
-__all__ = ["MultipartWriter", "ObjectInfo", "ObjectStore", "RepositoryStore", "StaleUpload", "UploadJanitor"]
+__all__ = [
+    "Custodian",
+    "MultipartWriter",
+    "ObjectInfo",
+    "ObjectStore",
+    "RepositoryStore",
+    "StaleUpload",
+    "UploadJanitor",
+]
 
 
 @dataclass(frozen=True)
 class ObjectInfo:
-    """What a store says of an object: its key and its size in bytes."""
+    """What a store says of an object: its key, its size in bytes, and when it was written, by its clock."""
 
     key: str
     size: int
+    modified: datetime | None = field(default=None, compare=False)
 
 
 class MultipartWriter(Protocol):
@@ -101,5 +110,18 @@ class UploadJanitor(Protocol):
         """Remove it; an absent upload is success."""
 
 
-class RepositoryStore(ObjectStore, UploadJanitor, Protocol):
-    """What every implementation here is: a store that can also clear away unfinished uploads."""
+class Custodian(Protocol):
+    """What must be known before anything is deleted. Every ObjectStore here is one too."""
+
+    def locked_until(self, key: str) -> datetime | None:
+        """Until when the store itself keeps this object (object lock); None: it may be deleted.
+
+        The end of the calendar stands for a lock without an end. Raises ObjectNotFound.
+        """
+
+    def time(self) -> datetime | None:
+        """What the store's own clock says; None where that is this machine's."""
+
+
+class RepositoryStore(ObjectStore, UploadJanitor, Custodian, Protocol):
+    """What every implementation here is."""

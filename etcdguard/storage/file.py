@@ -87,7 +87,7 @@ class FileStore:
     def head(self, key: str) -> ObjectInfo:
         """See ObjectStore."""
         with translating(self.name, "read", key), self._open(key) as fd:
-            return ObjectInfo(key, os.fstat(fd).st_size)
+            return _info(key, os.fstat(fd))
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """See ObjectStore."""
@@ -135,6 +135,15 @@ class FileStore:
             if not _UPLOAD_ID.fullmatch(upload.upload_id):
                 raise ValueError(f"not an upload of this store: {upload.upload_id!r}")
             remove_tree(self._staging / upload.upload_id)
+
+    def locked_until(self, key: str) -> datetime | None:
+        """See Custodian. Files have no lock that we could ask for."""
+        self.head(key)
+        return None
+
+    def time(self) -> datetime | None:
+        """See Custodian."""
+        return None
 
     def publish(self, key: str, staged: Path, *, create_only: bool) -> None:
         """Give a complete, synced file its key, and make that last."""
@@ -190,7 +199,7 @@ class FileStore:
                 )
             else:
                 with suppress(FileNotFoundError):  # deleted since: no longer part of the answer
-                    yield ObjectInfo(key, entry.stat(follow_symlinks=False).st_size)
+                    yield _info(key, entry.stat(follow_symlinks=False))
 
     @contextmanager
     def _open(self, key: str) -> Iterator[int]:
@@ -302,3 +311,7 @@ class FileMultipart:
 
     def _part(self, number: int) -> Path:
         return self._folder / f"part-{number:05d}"
+
+
+def _info(key: str, status: os.stat_result) -> ObjectInfo:
+    return ObjectInfo(key, status.st_size, datetime.fromtimestamp(status.st_mtime, timezone.utc))

@@ -30,6 +30,9 @@ class MemoryStore:
         self._now = now
         self._lock = threading.RLock()
         self._objects: dict[str, bytes] = {}
+        self._written: dict[str, datetime] = {}
+        self.locks: dict[str, datetime] = {}
+        """Object locks, by key: set by tests."""
         self._uploads: dict[str, MemoryMultipart] = {}
         self._begun = 0
 
@@ -42,7 +45,7 @@ class MemoryStore:
                     f"repository {self.name}: {key} already exists",
                     hint="another writer was first; nothing was changed",
                 )
-            self._objects[key] = bytes(data)
+            self._write(key, bytes(data))
 
     def get(self, key: str, *, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
         """See ObjectStore."""
@@ -54,13 +57,18 @@ class MemoryStore:
 
     def head(self, key: str) -> ObjectInfo:
         """See ObjectStore."""
-        return ObjectInfo(key, len(self._read(key)))
+        size = len(self._read(key))
+        return ObjectInfo(key, size, self._written[key])
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """See ObjectStore."""
         check_prefix(prefix)
         with self._lock:
-            found = [ObjectInfo(k, len(v)) for k, v in self._objects.items() if k.startswith(prefix)]
+            found = [
+                ObjectInfo(key, len(data), self._written[key])
+                for key, data in self._objects.items()
+                if key.startswith(prefix)
+            ]
         return iter(sorted(found, key=lambda info: info.key))
 
     def delete(self, key: str) -> None:
@@ -89,6 +97,19 @@ class MemoryStore:
         with self._lock:
             self._uploads.pop(upload.upload_id, None)
 
+    def locked_until(self, key: str) -> datetime | None:
+        """See Custodian."""
+        self._read(key)
+        return self.locks.get(key)
+
+    def time(self) -> datetime | None:
+        """See Custodian."""
+        return None
+
+    def _write(self, key: str, data: bytes) -> None:
+        self._objects[key] = data
+        self._written[key] = self._now()
+
     def _read(self, key: str) -> bytes:
         check_key(key)
         with self._lock:
@@ -110,7 +131,7 @@ class MemoryStore:
             parts = self._open(writer).parts
             check_parts(parts)
             data = b"".join(parts[number] for number in sorted(parts))
-            self._objects[writer.upload.key] = data
+            self._write(writer.upload.key, data)
             del self._uploads[writer.upload.upload_id]
         return ObjectInfo(writer.upload.key, len(data))
 

@@ -9,6 +9,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TypeVar
 
 from etcdguard.errors import ObjectExists, StoreUnavailable
@@ -132,6 +133,14 @@ class RetryingStore:
     def abort_upload(self, upload: StaleUpload) -> None:
         """See UploadJanitor."""
         self.insist(lambda: self._inner.abort_upload(upload))
+
+    def locked_until(self, key: str) -> datetime | None:
+        """See Custodian."""
+        return self.insist(lambda: self._inner.locked_until(key))
+
+    def time(self) -> datetime | None:
+        """See Custodian."""
+        return self.insist(self._inner.time)
 
     def insist(self, operation: Callable[[], T]) -> T:
         """Call an idempotent operation until it answers or patience is out."""

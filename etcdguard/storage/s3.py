@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from etcdguard.errors import ObjectExists, ObjectNotFound, RepositoryError
@@ -82,7 +83,7 @@ class S3Store:
             response = self._client.head_object(
                 Bucket=self._bucket.options.bucket, Key=self._bucket.path(key)
             )
-        return ObjectInfo(key, response["ContentLength"])
+        return ObjectInfo(key, response["ContentLength"], response.get("LastModified"))
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """See ObjectStore. Read to the end and sorted here: not every store lists in key order."""
@@ -96,7 +97,7 @@ class S3Store:
                 if self._bucket.field(page, "IsTruncated", "list", prefix or "/"):
                     self._bucket.field(page, "NextContinuationToken", "list", prefix or "/")
                 found += [
-                    ObjectInfo(self._bucket.key(entry["Key"]), entry["Size"])
+                    ObjectInfo(self._bucket.key(entry["Key"]), entry["Size"], entry.get("LastModified"))
                     for entry in page.get("Contents", [])
                     if not entry["Key"].endswith("/")  # folder markers, as S3 consoles leave them
                 ]
@@ -133,6 +134,27 @@ class S3Store:
             )
             for each in found
         ]
+
+    def locked_until(self, key: str) -> datetime | None:
+        """See Custodian. S3 shows locks only to those who may read them (s3:GetObjectRetention)."""
+        check_key(key)
+        with self._bucket.translating("read the lock of", key):
+            response = self._client.head_object(
+                Bucket=self._bucket.options.bucket, Key=self._bucket.path(key)
+            )
+        if response.get("ObjectLockLegalHoldStatus") == "ON":
+            return datetime.max.replace(tzinfo=timezone.utc)
+        return response.get("ObjectLockRetainUntilDate")
+
+    def time(self) -> datetime | None:
+        """See Custodian. Every HTTP answer is dated."""
+        with self._bucket.translating("ask the time of", "the store"):
+            answer = self._client.list_objects_v2(Bucket=self._bucket.options.bucket, MaxKeys=1)
+        return parsedate_to_datetime(
+            self._bucket.field(
+                answer["ResponseMetadata"]["HTTPHeaders"], "date", "ask the time of", "the store"
+            )
+        )
 
     def abort_upload(self, upload: StaleUpload) -> None:
         """See UploadJanitor."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import Enum
 from typing import Literal, TypeVar
 
@@ -15,7 +16,7 @@ __all__ = ["Fault", "FaultyStore", "Operation", "Rule", "SimulatedCrash"]
 
 Operation = Literal[
     "put", "get", "head", "list", "delete", "multipart", "write_part", "complete", "abort",
-    "stale_uploads", "abort_upload",
+    "stale_uploads", "abort_upload", "locked_until", "time",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -115,6 +116,14 @@ class FaultyStore:
     def abort_upload(self, upload: StaleUpload) -> None:
         """See UploadJanitor."""
         self.perform("abort_upload", upload.key, lambda: self._inner.abort_upload(upload))
+
+    def locked_until(self, key: str) -> datetime | None:
+        """See Custodian."""
+        return self.perform("locked_until", key, lambda: self._inner.locked_until(key))
+
+    def time(self) -> datetime | None:
+        """See Custodian."""
+        return self.perform("time", "", self._inner.time)
 
     def perform(self, operation: Operation, key: str, action: Callable[[], T]) -> T:
         """Do ``action``, unless the script says otherwise."""
