@@ -13,7 +13,7 @@ CAN_BUILD := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))
 
 .PHONY: help
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "  make %-13s %s\n", $$1, $$2 }'
 
 .PHONY: venv
 venv: $(READY) ## make .venv with the locked dependencies and etcdguard itself
@@ -57,8 +57,12 @@ demo: $(READY) ## back up, lose and restore a throwaway cluster
 	$(BIN)/etcdguard demo
 
 .PHONY: bench
-bench: $(READY) ## compare a backup with etcdctl snapshot save, in pairs (needs about 5 GB of disk)
+bench: $(READY) ## compare a backup with etcdctl snapshot save (needs about 5 GB of disk)
 	$(BIN)/python -m tests.benchmarks.backup_speed
+
+.PHONY: bench-restore
+bench-restore: $(READY) ## compare restore --all with three hosts by hand (root; about 8 GB of disk)
+	$(BIN)/python -m tests.benchmarks.restore_speed
 
 .PHONY: lock
 lock: $(READY) ## resolve the dependencies anew into requirements/dev.txt

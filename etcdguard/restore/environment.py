@@ -34,8 +34,9 @@ class Environment:
     backup: Backup
     """The backup that the plan names, as its catalog found it."""
     fetch: Callable[[], Iterator[bytes]]
-    """The verified plaintext snapshot with its trailer, in pieces; raises WrongKey, Corruption or the store's
-    errors. Called once to see whether it opens, then once for every snapshot file."""
+    """The plaintext snapshot with its trailer, in pieces, all verified but the database's sha256: the tool
+    compares that with the trailer. Raises WrongKey, Corruption or the store's errors. Called once to see
+    whether it opens, then once for every snapshot file."""
     tool: Tool
     """This machine's restore tool."""
     endpoints: Sequence[str]
@@ -64,7 +65,7 @@ class Environment:
         keys = cache(lambda: tuple(identities()))
         return cls(
             backup=backup,
-            fetch=lambda: open_plain(catalog.store, catalog.layout, backup.manifest, keys()),
+            fetch=lambda: open_plain(catalog.store, catalog.layout, backup.manifest, keys(), hashing=False),
             tool=tool,
             endpoints=endpoints,
             linearizable_read=linearizable_read,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -12,20 +11,21 @@ import pytest
 
 from etcdguard.etcd.local import LocalCluster
 from tests.e2e.running import Installation, credentials, downloads, s3_repository
+from tests.support.documents import fenced
 from tests.support.etcd_versions import EtcdPrograms, programs
 from tests.support.etcdctl import Etcdctl
 from tests.support.fixtures_etcd import ClusterFactory
 from tests.support.load import History, write_history
 from tests.support.s3_servers import S3Server, make_bucket
 
-_DOCUMENT = Path(__file__).parents[2] / "docs" / "recovery-without-etcdguard.md"
+_DOCUMENT = "recovery-without-etcdguard.md"
 _STOCK = ("age", "zstd", "openssl", "etcdutl", "cut", "grep")
 _BUMP = 1_000_000_000
 
 
 def _blocks() -> tuple[str, str]:
     """The commands to run: those that open a backup, and those that restore one member."""
-    opening, restoring = re.findall(r"^```sh\n(.*?)^```$", _DOCUMENT.read_text(), re.MULTILINE | re.DOTALL)
+    opening, restoring = fenced(_DOCUMENT, "sh")
     return opening, restoring
 
 

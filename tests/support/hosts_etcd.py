@@ -28,6 +28,7 @@ __all__ = [
     "HostPki",
     "deploy_etcd",
     "deploy_static_pods",
+    "initial_cluster",
     "install_kubelet",
     "pod_manifest",
     "remove_etcd",

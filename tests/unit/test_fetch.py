@@ -56,14 +56,14 @@ class Stored:
             )
             self.manifest = self.manifest.model_copy(update={"objects": (entry,), **changes})
 
-    def read(self, *identities: Any) -> Iterator[bytes]:
+    def read(self, *identities: Any, hashing: bool = True) -> Iterator[bytes]:
         layout = catalog_of(self.store).layout
-        return open_plain(self.store, layout, self.manifest, identities or [IDENTITY])
+        return open_plain(self.store, layout, self.manifest, identities or [IDENTITY], hashing=hashing)
 
-    def refused(self, match: str | None = None) -> None:
+    def refused(self, match: str | None = None, *, hashing: bool = True) -> None:
         """Reading ends in Corruption."""
         with pytest.raises(Corruption, match=match) as failure:
-            list(self.read())
+            list(self.read(hashing=hashing))
         assert failure.value.exit_code == 13
         assert failure.value.hint
 
@@ -242,6 +242,17 @@ def test_what_is_inside_is_proven_too(
     body = make()
     stored.replace(encrypted(body) if sealed else body, told=True)
     stored.refused(match)
+
+
+def test_without_hashing_all_but_the_database_itself_is_proven(stored: Stored) -> None:
+    flipped = SNAPSHOT[:100] + b"\1" + SNAPSHOT[101:]
+    stored.replace(encrypted(compressed(flipped)), told=True)
+    assert b"".join(stored.read(hashing=False)) == flipped
+    for other in (SNAPSHOT[:-1], SNAPSHOT[:-32], with_trailer(database(REVISION - 1)), SNAPSHOT + b"\0"):
+        stored.replace(encrypted(compressed(other)), told=True)
+        stored.refused(hashing=False)
+    stored.replace(encrypted(compressed(SNAPSHOT))[:-1])
+    stored.refused("is not what was stored", hashing=False)
 
 
 def test_a_manifest_that_names_another_digest(stored: Stored) -> None:

@@ -1,0 +1,289 @@
+"""``restore --all`` over three hosts beside a careful operator's own procedure, by turns, on real components.
+
+``python -m tests.benchmarks.restore_speed`` (root) takes one backup of a filled database, boots three hosts
+with systemd, sshd and etcd over mutual TLS, and then destroys and restores their cluster in three ways:
+
+- bare: host after host over ssh, fetch the object, ``age | zstd``, ``etcdutl snapshot restore``, swap the
+  directories; then start etcd on all and wait until all are healthy. Nobody checks anything but etcdutl.
+- careful: the same by the letter of docs/recovery-without-etcdguard.md, with the checks it asks for.
+- ``etcdguard restore --all``: from an empty prompt to the report, its checks and its proof included.
+
+By hand there is no time to think or to type. Absolute times say little on a shared machine; the ratios within
+one turn hold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from etcdguard.etcd.local import LocalCluster
+from tests.benchmarks.peak import peaks
+from tests.e2e.restore_site import UNIT, Site, make_site
+from tests.e2e.running import Installation
+from tests.support.documents import fenced
+from tests.support.etcd_versions import EtcdPrograms, default_programs
+from tests.support.etcdctl import Etcdctl
+from tests.support.hosts import HostSet
+from tests.support.hosts_etcd import HostPki, deploy_etcd, initial_cluster, peer_url
+from tests.support.load import fill
+
+__all__ = ["main"]
+
+_MEGABYTE = 1_000_000
+_CHECKOUT = Path(__file__).parents[2]
+_NODE = "etcdguard-measured"
+
+# A backup's object is to be had where the repository is mounted. $1 names the member, $2 its peer URL, $3 the
+# initial cluster, $4 the token, $5 the backup's folder. The identity comes by stdin.
+_BEGIN = """
+set -euo pipefail
+umask 077
+systemctl stop etcd.service
+mkdir /var/lib/by-hand
+cd /var/lib/by-hand
+"""
+_BARE = """
+cp "$5/snapshot.db.zst.age" .
+age --decrypt --identity - snapshot.db.zst.age | zstd --decompress --quiet -o snapshot.db
+etcdutl snapshot restore snapshot.db --data-dir /var/lib/etcd.new \\
+  --name "$1" --initial-advertise-peer-urls "$2" --initial-cluster "$3" --initial-cluster-token "$4" \\
+  --bump-revision 1000000000 --mark-compacted
+"""
+_CAREFUL = """
+cp -r "$5" .
+cat >identity.txt
+NAME=$1 PEER_URL=$2 CLUSTER=$3 TOKEN=$4 DATA_DIR=/var/lib/etcd.new
+BACKUP=${5##*/} IDENTITY=identity.txt SIGNER=/etc/etcdguard/signing.pub.pem
+"""
+_END = """
+chown --recursive etcd:etcd /var/lib/etcd.new
+mv /var/lib/etcd /var/lib/etcd.before
+mv /var/lib/etcd.new /var/lib/etcd
+rm -r /var/lib/by-hand
+"""
+
+_WRAPPER = f"""\
+#!/bin/sh
+cd {shlex.quote(str(_CHECKOUT))} || exit 1
+exec {shlex.quote(str(Path(sys.prefix) / "bin" / "python"))} -m tests.benchmarks.peak "$@"
+"""
+
+
+@dataclass(frozen=True)
+class Restored:
+    """One run of etcdguard: seconds on the wall and by phase, and bytes of resident memory at most."""
+
+    wall: float
+    phases: dict[str, float]
+    here: int
+    hosts: int
+
+
+class Bench:
+    """Three hosts, one backup, and the ways to restore it."""
+
+    def __init__(self, site: Site, keys: int) -> None:
+        self._site = site
+        self._keys = keys
+        (backup,) = site.here.ids()
+        self._backup = site.here.stored(backup)
+        self._token = 0
+
+    @property
+    def described(self) -> str:
+        """What is restored, and with what."""
+        size = json.loads((self._backup / "manifest.json").read_text())["snapshot"]["db_bytes"]
+        stored = (self._backup / "snapshot.db.zst.age").stat().st_size
+        return (
+            f"{_mb(size)} MB database, {_mb(stored)} MB stored, {self._keys} keys; 3 hosts on "
+            f"{len(os.sched_getaffinity(0))} processors; etcd {self._site.cluster.programs.etcd.version_text}"
+        )
+
+    def bare(self) -> float:
+        """By hand, with nothing that could be left out; seconds."""
+        return self._by_hand(_BARE)
+
+    def careful(self) -> float:
+        """By hand, as documented; seconds."""
+        opening, restoring = fenced("recovery-without-etcdguard.md", "sh")
+        etcdctl = self._site.cluster.etcdctl
+
+        def check() -> None:
+            etcdctl.run("endpoint", "status", "--cluster", "--write-out=table")
+            etcdctl.run("endpoint", "hashkv", "--cluster")
+            etcdctl.run("alarm", "list")
+
+        return self._by_hand(_CAREFUL + opening + restoring, check)
+
+    def _by_hand(self, commands: str, check: Callable[[], None] = lambda: None) -> float:
+        self._destroy()
+        cluster = self._site.cluster
+        identity = self._site.here.identity_file.read_text()
+        script = _BEGIN + commands + _END
+        together = initial_cluster(cluster.hosts, [host.name for host in cluster.hosts])
+        self._token += 1
+        began = time.monotonic()
+        for host in cluster.hosts:
+            words = (
+                host.name,
+                peer_url(host),
+                together,
+                f"t-{self._token}",
+                str(self._backup),
+            )
+            self._ssh(host.name, "bash", "-c", script, "by-hand", *words, text=identity)
+        for host in cluster.hosts:
+            self._ssh(host.name, "systemctl", "start", "--no-block", "etcd.service")
+        cluster.wait_healthy(300)
+        check()
+        seconds = time.monotonic() - began
+        self._compare()
+        return seconds
+
+    def by_etcdguard(self) -> Restored:
+        """The whole command."""
+        self._destroy()
+        here = self._site.here
+        noted = here.folder / "peaks"
+        shutil.rmtree(noted, ignore_errors=True)
+        noted.mkdir()
+        argv = [
+            sys.executable, "-m", "tests.benchmarks.peak", str(noted), "restore", "latest", "--all",
+            "--config", str(here.config_path), "--identity", str(here.identity_file), *self._site.flags,
+            "--remote-command", f"{_NODE} {noted}",
+        ]  # fmt: skip
+        environment = here.environment(**self._site.path)
+        began = time.monotonic()
+        done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=False)
+        wall = time.monotonic() - began
+        if done.returncode != 0:
+            raise RuntimeError(f"etcdguard failed: {done.stderr[-2000:]}")
+        nodes = peaks(noted, "node")
+        if len(nodes) < len(self._site.cluster.hosts):
+            raise RuntimeError(f"only {len(nodes)} of the nodes noted their memory")
+        (orchestrator,) = peaks(noted, "restore")
+        self._compare()
+        return Restored(wall, json.loads(done.stdout)["restore"]["seconds"], orchestrator, max(nodes))
+
+    def _compare(self) -> None:
+        """All ways must restore the same thing: all keys, on all members alike."""
+        etcdctl = self._site.cluster.etcdctl
+        if len(set(etcdctl.hash_kv().values())) != 1:
+            raise RuntimeError("the restored members differ")
+        found = _keys(etcdctl)
+        if found != self._keys:
+            raise RuntimeError(f"{found} keys were restored of {self._keys}")
+
+    def _destroy(self) -> None:
+        """All members lost, nothing left of earlier runs, and none of their writes still on its way."""
+        self._site.destroy(*(host.name for host in self._site.hosts))
+        for host in self._site.hosts:
+            host.run("sh", "-c", "rm -rf /var/lib/etcd.* /var/lib/etcdguard")
+        shutil.rmtree(self._site.here.folder / "state", ignore_errors=True)
+        os.sync()
+
+    def _ssh(self, host: str, *words: str, text: str = "") -> None:
+        done = self._site.hosts.ssh(host, shlex.join(words), text=text)
+        if done.returncode != 0:
+            raise RuntimeError(f"by hand, on {host}: {done.stderr[-2000:]}")
+
+
+@contextmanager
+def bench(megabytes: int) -> Iterator[Bench]:
+    """Fill a database, back it up, boot the hosts."""
+    programs = default_programs()
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="etcdguard-bench-")))
+        site, keys = _backed_up(folder, programs, megabytes)
+        hosts = stack.enter_context(HostSet(3, shared=[folder]))
+        cluster = deploy_etcd(hosts.hosts, HostPki(folder / "pki"), programs, start=False)
+        for host in hosts:
+            host.write(f"/usr/local/bin/{_NODE}", _WRAPPER, mode=0o755)
+            for tool in ("age", "zstd", "openssl"):
+                host.copy_in(_stock(tool), f"/usr/local/bin/{tool}")
+        yield Bench(make_site(hosts, cluster, site.folder, UNIT), keys)
+
+
+def _stock(tool: str) -> Path:
+    found = shutil.which(tool)
+    if found is None:
+        raise RuntimeError(f"the procedure by hand needs the `{tool}` command")
+    return Path(found)
+
+
+def _backed_up(folder: Path, programs: EtcdPrograms, megabytes: int) -> tuple[Installation, int]:
+    """An installation whose repository holds one backup, and how many keys are in that."""
+    with LocalCluster(
+        programs.etcd, folder / "etcd", names=("m1",), quota_bytes=8 * 2**30, unsafe_no_fsync=True
+    ) as source:
+        fill(source, megabytes * _MEGABYTE)
+        site = Installation.of(folder / "etcdguard", source)
+        site.backup()
+        keys = _keys(Etcdctl(programs.etcdctl, source))
+    shutil.rmtree(folder / "etcd")
+    return site, keys
+
+
+def _keys(etcdctl: Etcdctl) -> int:
+    fields = etcdctl.run("get", "", "--prefix", "--count-only", "--write-out=fields")
+    (count,) = (line.split(":")[1] for line in fields.splitlines() if line.startswith('"Count"'))
+    return int(count)
+
+
+def compare(megabytes: int, turns: int) -> None:
+    """Restore by turns and print each, then the medians."""
+    with bench(megabytes) as ways:
+        print(ways.described, flush=True)
+        done: list[tuple[float, float, Restored]] = []
+        for turn in range(turns + 1):
+            one = (ways.bare(), ways.careful(), ways.by_etcdguard())
+            phases = ", ".join(f"{name} {seconds:.1f}" for name, seconds in one[2].phases.items())
+            print(f"{f'turn {turn}' if turn else 'warm-up':8} {_line([one])}  ({phases})", flush=True)
+            if turn:
+                done.append(one)
+    print(f"median   {_line(done)}")
+    for index, name in enumerate(("bare", "careful")):
+        ratios = [one[2].wall / (one[0], one[1])[index] for one in done]
+        print(f"etcdguard / {name}: {statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})")
+
+
+def _line(turns: Sequence[tuple[float, float, Restored]]) -> str:
+    bare, careful, ours = zip(*turns, strict=True)
+    here, there = max(one.here for one in ours), max(one.hosts for one in ours)
+    return (
+        f"bare {statistics.median(bare):5.1f} s  careful {statistics.median(careful):5.1f} s  "
+        f"etcdguard {statistics.median(one.wall for one in ours):5.1f} s  "
+        f"peak {_mb(here)} MB here, {_mb(there)} MB on hosts"
+    )
+
+
+def _mb(amount: int) -> str:
+    return format(amount / _MEGABYTE, ".0f")
+
+
+def main() -> None:
+    """Compare."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--megabytes", type=int, default=1000, help="size of the database")
+    parser.add_argument("--turns", type=int, default=5, help="counted turns, after one that is not")
+    options = parser.parse_args()
+    compare(options.megabytes, options.turns)
+
+
+if __name__ == "__main__":
+    main()
