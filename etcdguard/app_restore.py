@@ -13,7 +13,7 @@ from etcdguard import __version__
 from etcdguard.app import App
 from etcdguard.catalog import Backup, Catalog
 from etcdguard.crypto.recipients import Identity, parse_identity
-from etcdguard.errors import EtcdGuardError
+from etcdguard.errors import EtcdGuardError, PartialFailure
 from etcdguard.etcd.tools import Tool, restore_tool
 from etcdguard.progress import NoProgress
 from etcdguard.restore.by_host import ByHost, Elsewhere
@@ -92,10 +92,15 @@ def orchestrator(
     sites: Sequence[Site],
     watcher: Watcher,
     orders: Orders,
+    *,
+    fresh_backup: bool = False,
 ) -> Orchestrator:
-    """A restore over these hosts. Repository and etcd are asked only when it comes to that."""
+    """A restore over these hosts. Repository and etcd are asked only when it comes to that.
+
+    ``fresh_backup``: the restored cluster is backed up as configured, where it has been proven.
+    """
     crew = Crew(plan, sites, __version__, app.clock, watcher, orders)
-    after = _after(app, plan, orders.repository, _PROOF_SECONDS)
+    after = _after(app, plan, orders.repository, _PROOF_SECONDS, fresh_backup=fresh_backup)
     return Orchestrator(plan, crew, app.config.restore.state_dir, app.clock, watcher, after)
 
 
@@ -108,20 +113,41 @@ def by_host(
     orders: Orders,
     *,
     plan_file: Path | None = None,
+    fresh_backup: bool = False,
 ) -> ByHost:
-    """This host's part of a plan: the members of these names."""
+    """This host's part of a plan: the members of these names. See ``ByHost`` and ``orchestrator``."""
     site = Site(LocalHost(app.node, node(app, search_path)), tuple(names))
     crew = Crew(plan, (site,), __version__, app.clock, watcher, orders)
-    after = _after(app, plan, orders.repository, _OTHERS_SECONDS)
+    after = _after(app, plan, orders.repository, _OTHERS_SECONDS, fresh_backup=fresh_backup)
     state_dir, elsewhere = app.config.restore.state_dir, _elsewhere(app, plan, names)
     return ByHost(plan, crew, state_dir, app.clock, watcher, after, elsewhere, plan_file)
 
 
-def _after(app: App, plan: RestorePlan, repository: str | None, proof_seconds: float) -> After:
+def _after(
+    app: App, plan: RestorePlan, repository: str | None, proof_seconds: float, *, fresh_backup: bool
+) -> After:
     def record(facts: Mapping[str, Any]) -> None:
         app.first_catalog(repository, lambda catalog: app.record(catalog, "restore", facts))
 
-    return After(lambda: _prove(app, plan, repository, proof_seconds), record)
+    # Where the operator starts etcd, there is nothing yet to back up.
+    wanted = fresh_backup and all(member.service is not None for member in plan.members)
+    return After(
+        prove=lambda: _prove(app, plan, repository, proof_seconds),
+        record=record,
+        backup=(lambda: _back_up(app, plan)) if wanted else None,
+    )
+
+
+def _back_up(app: App, plan: RestorePlan) -> str:
+    with app.etcd(_client_urls(plan)) as client:
+        report = app.backup_job(client, NoProgress(), endpoint=None, emergency=False).run()
+    if report.failed:
+        reasons = "; ".join(f"{name}: {error.message}" for name, error in report.failed.items())
+        raise PartialFailure(
+            f"{report.backup.id} is not in every repository ({reasons})",
+            hint="it stays in the spool; the next backup ships it once the repository can be used again",
+        )
+    return report.backup.id
 
 
 def _elsewhere(app: App, plan: RestorePlan, here: Sequence[str]) -> Elsewhere:

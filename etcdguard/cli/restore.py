@@ -29,15 +29,19 @@ from etcdguard.cli.restore_options import (
 from etcdguard.cli.restore_tables import plan_table
 from etcdguard.cli.selection import repository_option
 from etcdguard.cli.session import Session
-from etcdguard.errors import Refused, UsageError
+from etcdguard.errors import Refused, RepositoryError, UsageError
+from etcdguard.log import get_logger
 
 if TYPE_CHECKING:
     from etcdguard.app import App
     from etcdguard.catalog import Backup
     from etcdguard.etcd.tools import Tool
+    from etcdguard.restore.outlook import Outlook
     from etcdguard.restore.plan import RestorePlan
 
 __all__ = ["command"]
+
+_log = get_logger()
 
 
 @click.command(
@@ -82,16 +86,19 @@ def _restore(session: Session, /, backup: str, repository: str | None, dry_run: 
     found = app.first_catalog(repository, lambda catalog: catalog.resolve(backup))
     plan = _plan(app, found, _tool(session, flags), flags)
     if dry_run:
-        session.report(plan_document(plan), lambda _: plan_table(plan))
+        expected = _outlook(app, plan, repository)
+        document = {**plan_document(plan), "outlook": expected.model_dump(mode="json")}
+        session.report(document, lambda _: plan_table(plan, expected))
         return
     here = _here(app, plan, flags)
+    flags["repository"] = repository
     _confirm(app, plan, here, flags)
     plan_file = None
     if remaining(plan, here):
         # Before anything changes: without this file the other members could not follow.
         plan_file = Path(f"etcdguard-restore-{plan.id}.json")
         _save(plan, plan_file)
-    _carry_out(session, app, plan, here, {**flags, "repository": repository}, plan_file)
+    _carry_out(session, app, plan, here, flags, plan_file)
 
 
 @click.group("restore", cls=RestoreGroup, default=_restore, help=_restore.help, epilog=_restore.epilog)
@@ -134,7 +141,7 @@ def plan_command(
     found = app.first_catalog(repository, lambda catalog: catalog.resolve(backup))
     plan = _plan(app, found, _tool(session, flags), {**flags, "names": (), "every": False})
     _save(plan, target)
-    click.echo(plan_table(plan), err=True)
+    click.echo(plan_table(plan, _outlook(app, plan, repository)), err=True)
     click.echo(f"\n{target}: copy it to each host and run `etcdguard restore run` there", err=True)
 
 
@@ -180,8 +187,9 @@ def run_command(session: Session, /, plan_file: Path, repository: str | None, **
         raise UsageError(f"{plan_file} cannot be read: {e.strerror}", hint="check the path to --plan") from e
     app = App(session.load())
     here = _here(app, plan, flags)
+    flags["repository"] = repository
     _confirm(app, plan, here, flags)
-    _carry_out(session, app, plan, here, {**flags, "repository": repository}, plan_file)
+    _carry_out(session, app, plan, here, flags, plan_file)
 
 
 command.add_command(status_command)
@@ -267,13 +275,24 @@ def _plan(app: App, backup: Backup, tool: Tool, flags: dict[str, Any]) -> Restor
 def _confirm(app: App, plan: RestorePlan, here: Sequence[str], flags: dict[str, Any]) -> None:
     if flags["yes"]:
         return
-    click.echo(plan_table(plan), err=True)
+    click.echo(plan_table(plan, _outlook(app, plan, flags["repository"])), err=True)
     if any(member.host and not app.is_here(member.host) for member in plan.members) and flags["every"]:
         places = ", ".join(f"{member.name} on {member.host or app.node}" for member in plan.members)
         click.echo(f"\nThis replaces {places}.", err=True)
     else:
         click.echo(f"\nThis replaces {', '.join(here)} on this machine.", err=True)
     confirm_cluster(plan.cluster_name)
+
+
+def _outlook(app: App, plan: RestorePlan, repository: str | None) -> Outlook:
+    from etcdguard.restore.outlook import outlook
+
+    try:
+        past = app.first_catalog(repository, lambda catalog: list(catalog.trail.events("restore")))
+    except RepositoryError as error:  # the restore may still come from one that answers later
+        _log.warning("restore.history_unreadable", error=error.message)
+        past = []
+    return outlook(plan, past)
 
 
 def _save(plan: RestorePlan, target: Path) -> None:

@@ -35,7 +35,8 @@ def restore_all(session: Session, app: App, plan: RestorePlan, flags: Mapping[st
     from etcdguard.restore.report import after_cluster
 
     connection = _connection(app, plan, flags)
-    result = _orchestrator(session, app, plan, connection, _orders(app, flags)).run(connection)
+    orders, fresh = _orders(app, flags), not flags["no_backup"]
+    result = _orchestrator(session, app, plan, connection, orders, fresh_backup=fresh).run(connection)
     steps = after_cluster(plan, result)
     document = {"restore": result.model_dump(mode="json"), "plan_file": None, "next_steps": list(steps)}
     session.report(document, lambda _: cluster_table(result, steps))
@@ -57,7 +58,8 @@ def restore_here(
     from etcdguard.restore.report import after_host
 
     goal: Goal = "held" if not flags["start"] else "started" if flags["no_wait"] else "open"
-    part = _part(session, app, plan, names, _orders(app, flags), plan_file)
+    orders, fresh = _orders(app, flags), not flags["no_backup"]
+    part = _part(session, app, plan, names, orders, plan_file, fresh_backup=fresh)
     result = part.run(goal)
     steps = after_host(plan, result, part.plan_file)
     document = {"restore": result.model_dump(mode="json"), "plan_file": plan_file, "next_steps": list(steps)}
@@ -200,7 +202,7 @@ def _begun(session: Session, app: App, plan_id: str) -> Orchestrator | ByHost:
     plan = read_plan((folder / orchestrate.PLAN_FILE).read_bytes())
     if orchestrated is not None:
         return _orchestrator(session, app, plan, orchestrated["connection"], Orders())
-    return _part(session, app, plan, here["members"] if here else (), Orders(), None)
+    return _part(session, app, plan, here["members"] if here else (), Orders())
 
 
 def _orders(app: App, flags: Mapping[str, Any]) -> Orders:
@@ -222,16 +224,33 @@ def _part(
     plan: RestorePlan,
     names: Sequence[str],
     orders: Orders,
-    plan_file: Path | None,
+    plan_file: Path | None = None,
+    *,
+    fresh_backup: bool = False,
 ) -> ByHost:
     from etcdguard.app_restore import by_host
 
     path = session.env.get("PATH", "")
-    return by_host(app, plan, names, path, watcher(session), orders, plan_file=plan_file)
+    return by_host(
+        app,
+        plan,
+        names,
+        path,
+        watcher(session),
+        orders,
+        plan_file=plan_file,
+        fresh_backup=fresh_backup,
+    )
 
 
 def _orchestrator(
-    session: Session, app: App, plan: RestorePlan, connection: Mapping[str, Any], orders: Orders
+    session: Session,
+    app: App,
+    plan: RestorePlan,
+    connection: Mapping[str, Any],
+    orders: Orders,
+    *,
+    fresh_backup: bool = False,
 ) -> Orchestrator:
     from etcdguard.app_restore import node, orchestrator
     from etcdguard.restore.hosts import Host, LocalHost, sites_of
@@ -251,7 +270,8 @@ def _orchestrator(
             return SshHost(name, destination, options)
         return LocalHost(name, node(app, session.env.get("PATH", "")))
 
-    return orchestrator(app, plan, sites_of(plan, app.node, host), watcher(session), orders)
+    sites = sites_of(plan, app.node, host)
+    return orchestrator(app, plan, sites, watcher(session), orders, fresh_backup=fresh_backup)
 
 
 def _connection(app: App, plan: RestorePlan, flags: Mapping[str, Any]) -> dict[str, Any]:
@@ -274,7 +294,7 @@ def _complain(result: RestoreResult) -> None:
         f"{what}: {problem}"
         for what, problem in (
             ("the repository has no record of it", result.record_problem),
-            ("there is no fresh backup", result.fresh_backup_problem),
+            ("there is no fresh backup everywhere", result.fresh_backup_problem),
         )
         if problem is not None
     ]

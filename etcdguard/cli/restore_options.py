@@ -180,5 +180,8 @@ run_options = _together(
     yes_option,
     click.option("--allow-unsigned", is_flag=True, help="Restore a backup without a trusted signature."),
     live_quorum_option,
+    click.option(
+        "--no-backup", is_flag=True, help="Do not back the restored cluster up at once, once it is proven."
+    ),
     identity_option,
 )

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 from etcdguard.cli.output import human_bytes, human_duration, table
 
 if TYPE_CHECKING:
+    from etcdguard.restore.outlook import Outlook
     from etcdguard.restore.plan import RestorePlan
     from etcdguard.restore.result import ClusterResult, HostResult, RestoreResult
 
 __all__ = ["cluster_table", "host_table", "plan_table", "plans_table", "status_table"]
 
 
-def plan_table(plan: RestorePlan) -> str:
+def plan_table(plan: RestorePlan, outlook: Outlook) -> str:
     """Everything a person should see before agreeing, down to the command lines."""
     bump = f" (the snapshot's {plan.snapshot_revision} + {plan.bump.revisions})" if plan.bump else ""
     facts = [
@@ -47,9 +48,24 @@ def plan_table(plan: RestorePlan) -> str:
         [
             table(None, facts),
             table(("MEMBER", "HOST", "ID", "PEER URLS", "DATA DIR", "WAL DIR"), members),
+            _outlook_table(outlook),
             "\n".join(steps),
             "\n".join(commands),
             "\n".join(plan.notes),
+        ]
+    )
+
+
+def _outlook_table(outlook: Outlook) -> str:
+    """What stops when, and for how long."""
+    if outlook.downtime is None:
+        return "etcd, and what uses it, is stopped and started by you"
+    rows = [(one.host, ", ".join(one.first) or "-", ", ".join(one.etcd)) for one in outlook.stops]
+    downtime = outlook.downtime
+    return "\n".join(
+        [
+            table(("HOST", "STOPS FIRST, ON ALL HOSTS", "THEN, ON ALL HOSTS"), rows),
+            f"estimated downtime: {human_duration(downtime.seconds)} ({downtime.basis})",
         ]
     )
 
@@ -81,6 +97,7 @@ def _result_table(
         _members(result),
         table(("PROVEN", ""), proof) if proof else "",
         table(("PHASE", "TIME"), phases),
+        f"fresh backup: {result.fresh_backup}" if result.fresh_backup else "",
         _numbered(steps),
     ]
     return "\n\n".join(part for part in parts if part)

@@ -267,7 +267,10 @@ def read_plan(data: bytes) -> RestorePlan:
 
 
 def read_plan_document(document: Any) -> RestorePlan:
-    """Read a plan document back; raises Refused when it is anything but what ``plan_document`` made."""
+    """Read a plan document back; raises Refused when it is anything but what ``plan_document`` made.
+
+    The ``outlook`` that --dry-run adds is passed over: nothing is done by it.
+    """
     try:
         version, body = document["schema_version"], json.dumps(document["plan"])
         if version != SCHEMA_VERSION:
@@ -275,7 +278,7 @@ def read_plan_document(document: Any) -> RestorePlan:
         plan = assemble(PlanSource.model_validate_json(body))
     except (ValueError, KeyError, TypeError, ValidationError, ConfigError) as e:
         raise Refused("the file is not a restore plan", hint=_HINT) from e
-    if plan_document(plan) != document:
+    if plan_document(plan) != {key: value for key, value in document.items() if key != "outlook"}:
         raise Refused("the plan file was changed after it was written", hint=_HINT)
     return plan
 

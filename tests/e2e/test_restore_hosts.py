@@ -63,7 +63,8 @@ def test_three_destroyed_members_come_back_and_can_be_restored_again(site: Site)
     status = site.cluster.etcdctl.json("endpoint", "status")
     assert {format(one["Status"]["header"]["cluster_id"], "x") for one in status} == {done["cluster_id"]}
     assert done["hosts"] == {host.address: [host.name] for host in site.hosts}
-    assert set(done["seconds"]) == {"preflight", *PHASES, "record"}
+    assert set(done["seconds"]) == {"preflight", *PHASES, "record", "backup"}
+    assert site.here.ids()[-1] == done["fresh_backup"]
     assert done["downtime_seconds"] < sum(done["seconds"].values()) + 1
     assert set(done["proof"]) >= {"members", "leader", "revision", "hash", "canary"}
     for host in site.hosts:
@@ -71,10 +72,12 @@ def test_three_destroyed_members_come_back_and_can_be_restored_again(site: Site)
         assert host.is_active("etcd.service")
         assert not host.run("sh", "-c", "grep -r AGE-SECRET /var/lib/etcdguard", check=False).stdout
 
-    site.here.backup()
+    newest = site.here.backup()
     refused = site.restore(code=15)
     assert "the cluster is alive" in refused[0]
-    again = site.restore("--i-know-quorum-is-alive")["restore"]
+    again = site.restore("--i-know-quorum-is-alive", "--no-backup")["restore"]
+    assert again["fresh_backup"] is None
+    assert site.here.ids()[-1] == newest
 
     site.assert_serves(key="backed up", after="written")
     assert again["cluster_id"] != done["cluster_id"]
@@ -87,8 +90,16 @@ def test_a_stale_survivor_is_replaced_with_the_others(site: Site) -> None:
     site.destroy("cp1", "cp2")
     assert site.hosts["cp3"].is_active("etcd.service")
 
-    done = site.restore()["restore"]
+    # Where the fresh backup goes, a repository is missing: that is told, and undoes nothing.
+    site.here.settings["repositories"].append({"name": "offsite", "file": {"path": "/no/such/place"}})
+    site.here.save()
 
+    partly = site.here.run("restore", "--all", *site.flags, code=3, **site.path)
+
+    done = partly.document["restore"]
+    assert done["fresh_backup"] is None
+    assert "offsite" in done["fresh_backup_problem"]
+    assert "the restore is done, but there is no fresh backup everywhere" in partly.problem[0]
     site.assert_serves(key="backed up")
     assert f"{DATA}.before-{done['plan_id']}" in site.kept(site.hosts["cp3"])
 

@@ -27,11 +27,11 @@ from etcdguard.restore.steps import StepAnswer, StepRequest
 from tests.support.restores import NOW, SteppingClock, make_manifest
 from tests.unit.restore.world import SNAPSHOT, nobody, read_ids, write_members
 
-__all__ = ["FakeService", "Fleet", "HOSTS", "VERSION"]
+__all__ = ["HOSTS", "TOOL", "VERSION", "FakeService", "Fleet"]
 
 HOSTS = ("cp1", "cp2", "cp3")
 VERSION = "1.2.3"
-_TOOL = Tool(Path("/usr/bin/etcdutl"), (3, 5, 26), "etcdutl")
+TOOL = Tool(Path("/usr/bin/etcdutl"), (3, 5, 26), "etcdutl")
 _GIB = 1024**3
 
 
@@ -104,6 +104,7 @@ class Fleet:
     environment: Mapping[str, Any] = field(default_factory=dict)
     """What is different in every host's environment."""
     unprovable: str | None = None
+    backup: Callable[[], str] | None = None
     by_host: bool = False
     """No machine reaches all hosts: see ``part``."""
     recorded: list[Mapping[str, Any]] = field(default_factory=list)
@@ -162,7 +163,7 @@ class Fleet:
             defaults: dict[str, Any] = {
                 "backup": Backup(make_manifest(), b"", "valid", "sha256:signer"),
                 "fetch": lambda: iter([SNAPSHOT]),
-                "tool": _TOOL,
+                "tool": TOOL,
                 "endpoints": (),
                 "linearizable_read": nobody,
                 "machine": machine,
@@ -189,7 +190,7 @@ class Fleet:
             self.root / "orchestrator",
             SteppingClock(),
             NoWatcher(),
-            After(self._prove, self.recorded.append),
+            After(self._prove, self.recorded.append, self.backup),
         )
 
     def part(self, host: str) -> ByHost:
@@ -204,7 +205,7 @@ class Fleet:
             self.root / host / "state",
             clock,
             NoWatcher(),
-            After(self._prove_whole, self.recorded.append),
+            After(self._prove_whole, self.recorded.append, self.backup),
             Elsewhere(lambda one: self.cluster_of(str(one.host)), self._serves),
         )
 
@@ -273,7 +274,7 @@ def _plan(root: Path, served: bool) -> RestorePlan:
         for number, host in enumerate(HOSTS, 1)
     ]
     return make_plan(
-        make_manifest(), specs, Choices(), _TOOL, node="here", now=NOW, token_hex=secrets.token_hex
+        make_manifest(), specs, Choices(), TOOL, node="here", now=NOW, token_hex=secrets.token_hex
     )
 
 

@@ -64,6 +64,14 @@ def test_two_rounds_bring_the_cluster_back(fleet: Fleet) -> None:
     assert {event["plan_id"] for event in fleet.recorded} == {fleet.plan.id}
 
 
+def test_one_of_several_hosts_takes_no_backup(fleet: Fleet) -> None:
+    fleet.backup = lambda: pytest.fail("others may still be opening")
+    _all_held(fleet)
+    for host in ("cp1", "cp2"):
+        fleet.part(host).run("started")
+    assert fleet.part("cp3").run("open").fresh_backup is None
+
+
 def test_nothing_on_other_hosts_is_touched(fleet: Fleet) -> None:
     before = {host: _one(fleet, host) for host in HOSTS}
     fleet.part("cp2").run("held")

@@ -133,6 +133,30 @@ def test_a_restore_that_cannot_be_recorded_stands(fleet: Fleet) -> None:
     fleet.assert_restored()
 
 
+def test_a_proven_cluster_is_backed_up_last_of_all(fleet: Fleet) -> None:
+    def backup() -> str:
+        fleet.assert_restored()
+        assert len(fleet.recorded) == 1
+        return "fresh"
+
+    fleet.backup = backup
+    result = fleet.run()
+    assert (result.fresh_backup, result.fresh_backup_problem) == ("fresh", None)
+    assert list(result.seconds)[-2:] == ["record", "backup"]
+
+
+def test_a_restore_whose_backup_fails_stands(fleet: Fleet) -> None:
+    def backup() -> str:
+        raise RepositoryError("the bucket is full", hint="x")
+
+    fleet.backup = backup
+    result = fleet.run()
+    assert (result.fresh_backup, result.fresh_backup_problem) == (None, "the bucket is full")
+    fleet.assert_restored()
+    with pytest.raises(Refused, match="has been carried out"):
+        fleet.run()
+
+
 def test_a_plan_is_carried_out_once(fleet: Fleet) -> None:
     fleet.run()
     with pytest.raises(Refused, match="has been carried out"):
