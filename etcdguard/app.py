@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import fields
 from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
@@ -26,12 +27,13 @@ from etcdguard.errors import ConfigError, EtcdGuardError, RepositoryError, Wrong
 from etcdguard.log import get_logger
 from etcdguard.model import Tool
 from etcdguard.progress import Progress
+from etcdguard.retention import Policy
 
 if TYPE_CHECKING:
     from etcdguard.backup import BackupJob
     from etcdguard.backup.due import DueBackup
     from etcdguard.catalog import Catalog
-    from etcdguard.config.schema import Repository
+    from etcdguard.config.schema import Repository, Retention
     from etcdguard.crypto.recipients import Identity, Recipient
     from etcdguard.crypto.signing import SigningKey, TrustedSigners
     from etcdguard.etcd.admin import AdminClient
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from etcdguard.etcd.connection import ConnectionOptions
     from etcdguard.etcd.lock import LeaseLock, SlotMarks
     from etcdguard.etcd.metrics import Scraper
+    from etcdguard.prune import Pruner
     from etcdguard.storage.base import RepositoryStore
     from etcdguard.verify import Verifier
 
@@ -145,13 +148,15 @@ class App:
 
     def catalogs(self, name: str | None = None) -> list[Catalog]:
         """The catalog of each configured repository in order, or of the one called ``name``."""
-        repositories = self.loaded.repositories()
-        if name is not None:
-            repositories = tuple(one for one in repositories if one.name == name)
-            if not repositories:
-                known = ", ".join(one.name for one in self.loaded.repositories())
-                raise ConfigError(f"no repository is called {name!r}", hint=f"configured: {known}")
-        return [self._catalog(self.store(repository)) for repository in repositories]
+        return [self._catalog(self.store(repository)) for repository in self._repositories(name)]
+
+    def _repositories(self, name: str | None) -> tuple[Repository, ...]:
+        configured = self.loaded.repositories()
+        found = tuple(one for one in configured if name in (None, one.name))
+        if name is not None and not found:
+            known = ", ".join(one.name for one in configured)
+            raise ConfigError(f"no repository is called {name!r}", hint=f"configured: {known}")
+        return found
 
     def first_catalog(self, name: str | None, use: Callable[[Catalog], _Answer]) -> _Answer:
         """``use`` the first repository that can answer, in configured order, saying why one was passed over.
@@ -369,11 +374,39 @@ class App:
             patience=min(900.0, period / 2),
         )
 
+    def pruners(self, name: str | None, max_fraction: float | None) -> list[Pruner]:
+        """A pruner of each configured repository, or of the one called ``name``; retention is configured."""
+        from etcdguard.prune import Limits, Pruner
+
+        retention = self.config.retention
+        if retention is None:
+            raise ConfigError("no retention is configured", hint="add a `retention:` section")
+        policy = _policy(retention)
+        limits = Limits(max_fraction=retention.max_fraction if max_fraction is None else max_fraction)
+
+        def pruner(repository: Repository) -> Pruner:
+            store = self.store(repository)
+            catalog = self._catalog(store)
+            return Pruner(
+                catalog,
+                store,
+                policy,
+                must_be_signed=bool(self.config.signing.key_file or self.config.signing.trusted_signers),
+                record=lambda facts: self.record(catalog, "prune", facts),
+                limits=limits,
+            )
+
+        return [pruner(repository) for repository in self._repositories(name)]
+
     def verifier(self, catalog: Catalog, progress: Progress, identity_file: Path | None = None) -> Verifier:
         """A verifier of one repository's backups."""
         from etcdguard.verify import Verifier
 
         return Verifier(catalog, lambda: self.identities(identity_file), progress)
+
+
+def _policy(retention: Retention) -> Policy:
+    return Policy(**{each.name: getattr(retention, each.name) for each in fields(Policy)})
 
 
 def _begun(make: Callable[[], _Answer]) -> Callable[[], _Answer]:

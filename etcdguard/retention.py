@@ -5,7 +5,7 @@ hour, day, week, month or year (UTC) a backup falls. Nothing is decided across c
 cluster id are judged by themselves, so that a cluster that came to an end keeps its last ones.
 
 Whatever the policy says, these are kept: the newest backup, the newest verified ones (at least one), what is
-on hold, what is dated in the future, and what this version cannot read.
+on hold, what is dated in the future, and what cannot be judged.
 """
 
 from __future__ import annotations
@@ -95,8 +95,8 @@ class Candidate:
     """Manifest.order: later compares greater."""
     verified: bool = False
     held: bool = False
-    readable: bool = True
-    """False for a format of another version: its other facts, but for the id, are then worth nothing."""
+    unjudged: str | None = None
+    """Why its facts cannot be relied on (another format, no trusted signature): it stays, and is left out."""
 
 
 @dataclass(frozen=True)
@@ -117,10 +117,10 @@ def decide(candidates: Iterable[Candidate], policy: Policy, now: datetime) -> li
     groups: dict[str, list[Candidate]] = {}
     decisions = []
     for candidate in sorted(candidates, key=lambda one: (one.order, one.id), reverse=True):
-        if candidate.readable:
+        if candidate.unjudged is None:
             groups.setdefault(candidate.cluster_id, []).append(candidate)
         else:
-            decisions.append(Decision(candidate.id, ("this version cannot read it",)))
+            decisions.append(Decision(candidate.id, (candidate.unjudged,)))
     for _, group in sorted(groups.items()):
         decisions += _judge(group, policy, now)
     return decisions

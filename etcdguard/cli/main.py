@@ -32,6 +32,7 @@ COMMANDS = {
     "download": Entry("etcdguard.cli.download", "Write a backup's plain, verified snapshot for etcdutl"),
     "check": Entry("etcdguard.cli.check", "Check what backups and restores depend on"),
     "verify": Entry("etcdguard.cli.verify", "Prove that backups are what their manifests say"),
+    "prune": Entry("etcdguard.cli.prune", "Delete the backups that the retention rules let go of"),
     "hold": Entry("etcdguard.cli.hold", "Keep backups from being deleted"),
     "restore": Entry(
         "etcdguard.cli.restore", "Restore a backup onto all members, or onto those on this machine"

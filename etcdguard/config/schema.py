@@ -243,6 +243,8 @@ class Retention(Section):
     keep_yearly: Count = 0
     keep_within: CalendarPeriod | None = None
     min_verified: Count = 1
+    max_fraction: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Of a repository's backups, at most so many may go at once."""
     schedule: ScheduleText | None = None
     """When the daemon prunes."""
 

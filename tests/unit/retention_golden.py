@@ -79,7 +79,7 @@ def series() -> list[Candidate]:
         age = NOW - moment
         moment += timedelta(hours=1 if age < timedelta(days=7) else 6 if age < timedelta(days=60) else 24)
     found.append(Candidate("future", "bbb", NOW + timedelta(days=3), (1, 50, 50)))
-    found.append(Candidate("foreign", "", NOW, (0, 0, 0), readable=False))
+    found.append(Candidate("foreign", "", NOW, (0, 0, 0), unjudged="this version cannot read it"))
     return found
 
 
