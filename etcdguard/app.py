@@ -87,34 +87,35 @@ class App:
         """A client of the configured cluster, or of ``endpoints`` with the same credentials."""
         from etcdguard.etcd.client import EtcdClient
 
-        return EtcdClient(self._connection(endpoints))
+        return EtcdClient(self.connection(endpoints))
 
     def etcd_admin(self, endpoints: Sequence[str] = ()) -> AdminClient:
         """The same, with the calls that write."""
         from etcdguard.etcd.admin import AdminClient
 
-        return AdminClient(self._connection(endpoints))
+        return AdminClient(self.connection(endpoints))
 
     def scraper(self) -> Scraper:
         """A reader of the members' metrics."""
         from etcdguard.etcd.metrics import Scraper
 
-        return Scraper(self._connection(()), self.config.cluster.metrics_urls, self.clock.now)
+        return Scraper(self.connection(), self.config.cluster.metrics_urls, self.clock.now)
 
     def lock(self, name: str) -> LeaseLock:
         """The cluster's lock of that name, not yet acquired; ``maintenance`` covers what burdens a member."""
         from etcdguard.etcd.lock import LeaseLock, lock_key
 
         key = lock_key(self.config.cluster.name, name)
-        return LeaseLock.on(self._connection(()), key, f"{self.node} pid {os.getpid()}", self.clock.now)
+        return LeaseLock.on(self.connection(), key, f"{self.node} pid {os.getpid()}", self.clock.now)
 
     def slot_marks(self) -> SlotMarks:
         """What the daemons that led have left in etcd."""
         from etcdguard.etcd.lock import SlotMarks
 
-        return SlotMarks(self._connection(()), self.config.cluster.name)
+        return SlotMarks(self.connection(), self.config.cluster.name)
 
-    def _connection(self, endpoints: Sequence[str]) -> ConnectionOptions:
+    def connection(self, endpoints: Sequence[str] = ()) -> ConnectionOptions:
+        """How the configured cluster is reached, or ``endpoints`` in the same way."""
         from etcdguard.crypto.keyfile import read_key_text
         from etcdguard.etcd.connection import ConnectionOptions
 

@@ -105,6 +105,13 @@ class Catalog:
         in_order = sorted(backups, key=lambda backup: (*backup.manifest.order, backup.id))
         return Listing(tuple(in_order), tuple(entry for entry in found if isinstance(entry, Problem)))
 
+    def recent(self, count: int) -> tuple[Backup, ...]:
+        """Of the newest ``count`` those whose manifest is sound, in restore order; no object is looked at."""
+        names = sorted(self._files())[-count:]  # an id begins with its time
+        with ThreadPoolExecutor(PARALLEL_READS) as pool:
+            found = [one for one in pool.map(self._read_or_problem, names) if isinstance(one, Backup)]
+        return tuple(sorted(found, key=lambda backup: (*backup.manifest.order, backup.id)))
+
     def links(self) -> tuple[Link, ...]:
         """Every readable manifest, for finding the end of the chain."""
         with ThreadPoolExecutor(PARALLEL_READS) as pool:

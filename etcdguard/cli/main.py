@@ -30,7 +30,7 @@ COMMANDS = {
     "list": Entry("etcdguard.cli.list", "List the backups, oldest first"),
     "show": Entry("etcdguard.cli.show", "Show one backup's manifest and what is known of it"),
     "download": Entry("etcdguard.cli.download", "Write a backup's plain, verified snapshot for etcdutl"),
-    "check": Entry("etcdguard.cli.check", "Check what backups and restores depend on"),
+    "check": Entry("etcdguard.cli.check", "Check the cluster, and what backups and restores depend on"),
     "verify": Entry("etcdguard.cli.verify", "Prove that backups are what their manifests say"),
     "prune": Entry("etcdguard.cli.prune", "Delete the backups that the retention rules let go of"),
     "hold": Entry("etcdguard.cli.hold", "Keep backups from being deleted"),

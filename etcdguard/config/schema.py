@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
@@ -29,6 +29,8 @@ from etcdguard.config.scalars import (
     UnitName,
     parse_duration,
 )
+from etcdguard.config.thresholds import read_limits
+from etcdguard.maintenance.checks.thresholds import Thresholds
 
 __all__ = [
     "Backup",
@@ -273,7 +275,19 @@ class Checks(Section):
     """Health checks: their interval, and thresholds by check name."""
 
     schedule: ScheduleText | None = None
-    thresholds: dict[str, float] = {}
+    window: Duration = parse_duration("5s")
+    """Between two looks at counters that only tell something over time."""
+    thresholds: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _check(self) -> Checks:
+        read_limits(self.thresholds)
+        return self
+
+    @property
+    def limits(self) -> Thresholds:
+        """All thresholds."""
+        return Thresholds(read_limits(self.thresholds))
 
 
 class Restore(Section):

@@ -54,16 +54,18 @@ def compare(
     timeout: float,
     sleep: Callable[[float], None],
     revision: int | None = None,
+    at_once: bool = True,
 ) -> Consistency:
-    """Hash the members at ``endpoints`` (by name) all at once, up to ``revision`` or what the slowest has.
+    """Hash the members at ``endpoints`` (by name), up to ``revision`` or what the slowest has.
 
-    Each hash scans that member's database and may take ``timeout`` seconds. Asked three times before any
-    outcome but equal is believed. Raises the source's errors.
+    Each hash scans that member's database and may take ``timeout`` seconds; ``at_once`` false lets no two
+    members scan at the same time. Asked three times before any outcome but equal is believed. Raises the
+    source's errors.
     """
     for attempt in range(TRIES):
         if attempt:
             sleep(_PAUSE)
-        result = _once(source, endpoints, timeout, revision)
+        result = _once(source, endpoints, timeout, revision, at_once=at_once)
         if result.outcome == "equal":
             break
     return result
@@ -78,10 +80,11 @@ def judge(hashes: Mapping[str, HashKV | None], versions: Mapping[str, str]) -> C
             "inconclusive", f"release lines differ, so hashes may: {', '.join(sorted(lines))}", hashes
         )
     known = [one for one in hashes.values() if one is not None]
-    if len(known) < len(hashes) or len({(one.revision, one.compact_revision) for one in known}) != 1:
+    at = {(one.revision, one.compact_revision) for one in known}
+    if len({(one.revision, one.compact_revision, one.hash) for one in known}) > len(at):
+        return Consistency("different", f"not equal: {each}", hashes)  # of two that are comparable
+    if len(known) < len(hashes) or len(at) != 1:
         return Consistency("inconclusive", f"not comparable: {each or 'no member was asked'}", hashes)
-    if len({one.hash for one in known}) > 1:
-        return Consistency("different", f"not equal: {each}", hashes)
     return Consistency("equal", f"HashKV {describe(known[0])} on all {len(known)}", hashes)
 
 
@@ -93,10 +96,15 @@ def describe(one: HashKV | None) -> str:
 
 
 def _once(
-    source: HashSource, endpoints: Mapping[str, str], timeout: float, revision: int | None
+    source: HashSource,
+    endpoints: Mapping[str, str],
+    timeout: float,
+    revision: int | None,
+    *,
+    at_once: bool,
 ) -> Consistency:
     names, urls = tuple(endpoints), tuple(endpoints.values())
-    with ThreadPoolExecutor(max(1, len(urls)), thread_name_prefix="hash-kv") as pool:
+    with ThreadPoolExecutor(max(1, len(urls) if at_once else 1), thread_name_prefix="hash-kv") as pool:
         statuses: Sequence[MemberStatus] = tuple(pool.map(source.status, urls))
         common = revision or min((status.revision for status in statuses), default=0)
         hashes = tuple(pool.map(lambda url: source.hash_kv(url, common, timeout), urls))

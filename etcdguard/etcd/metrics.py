@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
+from functools import cached_property
 
 from etcdguard.errors import EtcdGuardError, EtcdUnreachable
 from etcdguard.etcd.connection import Address, ConnectionOptions, Tls
@@ -157,17 +158,24 @@ def quota_bytes(status: MemberStatus, metrics: MetricsPage | None) -> int | None
 
 
 class Scraper:
-    """Reads the members' pages: at ``urls`` (``http[s]://host:port``), else at the endpoints themselves."""
+    """Reads the members' pages: at ``urls`` (``http[s]://host:port``), else at the endpoints."""
 
     def __init__(self, options: ConnectionOptions, urls: Sequence[str], now: Callable[[], datetime]) -> None:
         self._options = options
-        self._addresses = tuple(dict.fromkeys(map(options.address, urls))) or options.addresses
+        self._urls = tuple(urls)
         self._now = now
-        secure = any(address.secure for address in self._addresses)
-        self._tls = Tls(options) if secure else None
 
-    def pages(self) -> list[Page | EndpointFailure]:
-        """Every page, read in parallel, in order; never raises for one of them."""
+    @cached_property
+    def _tls(self) -> Tls:
+        return Tls(self._options)
+
+    def pages(self, endpoints: Sequence[str] = ()) -> list[Page | EndpointFailure]:
+        """Every page, read in parallel, in order; never raises for one of them.
+
+        ``endpoints`` stand in for the configured ones where no URLs were given.
+        """
+        urls = self._urls or endpoints or self._options.endpoints
+        addresses = tuple(dict.fromkeys(map(self._options.address, urls)))
 
         def read(address: Address) -> Page | EndpointFailure:
             try:
@@ -175,8 +183,8 @@ class Scraper:
             except EtcdGuardError as e:
                 return EndpointFailure(str(address), e)
 
-        with ThreadPoolExecutor(len(self._addresses), thread_name_prefix="etcd-metrics") as pool:
-            return list(pool.map(read, self._addresses))
+        with ThreadPoolExecutor(len(addresses), thread_name_prefix="etcd-metrics") as pool:
+            return list(pool.map(read, addresses))
 
     def page(self, url: str) -> Page:
         """The page at that address. Raises EtcdUnreachable."""
@@ -218,7 +226,7 @@ class Scraper:
 
     def _connection(self, address: Address) -> http.client.HTTPConnection:
         timeout = self._options.command_timeout
-        if self._tls is None or not address.secure:
+        if not address.secure:
             return http.client.HTTPConnection(address.host, address.port, timeout=timeout)
         return _HttpsConnection(address, self._tls, timeout)
 

@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable
 from datetime import datetime, timezone
 
-from etcdguard.errors import AccessDenied, EtcdGuardError, ObjectExists, ObjectNotFound
+from etcdguard.errors import AccessDenied, EtcdGuardError, ObjectExists, ObjectNotFound, RepositoryError
 from etcdguard.maintenance.results import CheckResult, Outcome
 from etcdguard.storage.base import ObjectStore
 
@@ -70,9 +70,9 @@ class _Canary:
         try:
             return CheckResult(name, Outcome.OK, step())
         except _Wrong as e:
-            return CheckResult(name, e.outcome, e.value, hint=e.hint)
+            return CheckResult(name, e.outcome, e.value, hint=e.hint, error=RepositoryError)
         except EtcdGuardError as e:
-            return CheckResult(name, Outcome.FAIL, e.message, hint=e.hint)
+            return CheckResult(name, Outcome.FAIL, e.message, hint=e.hint, error=RepositoryError)
 
     def proofs(self) -> list[tuple[str, Callable[[], str]]]:
         """The steps between writing and deleting; none depends on the one before."""

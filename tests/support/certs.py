@@ -68,14 +68,14 @@ def make_pki(folder: Path) -> Pki:
 
 
 class Authority:
-    """Issues certificates and writes them into ``folder``; its own is ``path``."""
+    """Issues certificates and writes them into ``folder``; its own, good for ``days``, is ``path``."""
 
-    def __init__(self, folder: Path, name: str) -> None:
+    def __init__(self, folder: Path, name: str, *, days: float = 2) -> None:
         self._folder = folder
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = _name(f"etcdguard test {name}")
         certificate = (
-            _builder(self._name, self._name, self._key.public_key(), expired=False)
+            _builder(self._name, self._name, self._key.public_key(), expired=False, days=days)
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
             .add_extension(_CA_USAGE, critical=True)
             .sign(self._key, hashes.SHA256())
@@ -83,8 +83,10 @@ class Authority:
         self.path = folder / f"{name}.pem"
         self.path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
-    def issue(self, name: str, *, addresses: Sequence[str] = (_LOOPBACK,), expired: bool = False) -> KeyPair:
-        """A certificate for localhost and these addresses, good for serving and for calling."""
+    def issue(
+        self, name: str, *, addresses: Sequence[str] = (_LOOPBACK,), expired: bool = False, days: float = 2
+    ) -> KeyPair:
+        """A certificate for localhost and these addresses, good for serving and for calling, for ``days``."""
         key = ec.generate_private_key(ec.SECP256R1())
         names = x509.SubjectAlternativeName(
             [
@@ -95,7 +97,7 @@ class Authority:
         # Both usages: between peers the serving certificate also authenticates the caller.
         usages = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
         certificate = (
-            _builder(_name(name), self._name, key.public_key(), expired=expired)
+            _builder(_name(name), self._name, key.public_key(), expired=expired, days=days)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(names, critical=False)
             .add_extension(usages, critical=False)
@@ -135,10 +137,15 @@ def _name(common_name: str) -> x509.Name:
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, public_key: ec.EllipticCurvePublicKey, *, expired: bool
+    subject: x509.Name,
+    issuer: x509.Name,
+    public_key: ec.EllipticCurvePublicKey,
+    *,
+    expired: bool,
+    days: float,
 ) -> x509.CertificateBuilder:
     now = datetime.now(timezone.utc)
-    end = now - timedelta(hours=1) if expired else now + timedelta(days=2)
+    end = now - timedelta(hours=1) if expired else now + timedelta(days=days)
     return (
         x509.CertificateBuilder()
         .subject_name(subject)

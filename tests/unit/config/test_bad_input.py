@@ -118,10 +118,45 @@ _CASES = {
     "prefer": (MINIMAL + "backup: {prefer: leadr}\n", "must be 'follower', 'local' or 'leader'", "docs/"),
     "bool-text": (MINIMAL + "daemon: {election: 'yes'}\n", "daemon.election: must be true or false", "docs/"),
     "listen": (MINIMAL + "daemon: {listen: localhost}\n", "not an address to listen on", "127.0.0.1"),
-    "threshold": (
-        MINIMAL + "checks: {thresholds: {a: high}}\n",
-        "checks.thresholds.a: must be a number",
-        "docs/",
+    "threshold-name": (
+        MINIMAL + "checks: {thresholds: {wal_sync: {warn: 1s}}}\n",
+        "checks: thresholds.wal_sync: no check with a threshold has this name",
+        "did you mean wal_fsync?",
+    ),
+    "threshold-number": (
+        MINIMAL + "checks: {thresholds: {database_quota: 0.8}}\n",
+        "thresholds.database_quota: must hold warn, fail or both",
+        "the default is database_quota: {warn: 0.8, fail: 0.95}",
+    ),
+    "threshold-level": (
+        MINIMAL + "checks: {thresholds: {database_quota: {worn: 0.8}}}\n",
+        "thresholds.database_quota: must hold warn, fail or both",
+        "the default is",
+    ),
+    "threshold-text": (
+        MINIMAL + "checks: {thresholds: {database_quota: {warn: high}}}\n",
+        "thresholds.database_quota: must be a number",
+        "the default is",
+    ),
+    "threshold-time": (
+        MINIMAL + "checks: {thresholds: {wal_fsync: {warn: 0.1}}}\n",
+        "thresholds.wal_fsync: must be a duration like 100ms or 7d",
+        "the default is wal_fsync: {warn: 100ms, fail: 1s}",
+    ),
+    "threshold-size": (
+        MINIMAL + "checks: {thresholds: {value_size: {warn: big}}}\n",
+        "not a size: 'big'",
+        "512MiB",
+    ),
+    "threshold-percent": (
+        MINIMAL + "checks: {thresholds: {database_quota: {warn: 80, fail: 95}}}\n",
+        "thresholds.database_quota: a share lies above 0 and is at most 1",
+        "the default is",
+    ),
+    "threshold-order": (
+        MINIMAL + "checks: {thresholds: {certificates: {warn: 1h}}}\n",
+        "thresholds.certificates: it would fail before it warns: warn < 1h, fail < 1d",
+        "fail past warn",
     ),
     "webhook": (MINIMAL + "notify: {webhooks: ['ftp://x']}\n", "notify.webhooks[0]: not an http", "https://"),
     "cert-without-key": (

@@ -11,7 +11,7 @@ from etcdguard.errors import EtcdUnreachable
 from etcdguard.etcd.consistency import compare, judge
 from etcdguard.model import HashKV, MemberStatus
 
-ALIKE = {"m1": "3.5.30", "m2": "3.5.26"}
+ALIKE = {"m1": "3.5.30", "m2": "3.5.26", "m3": "3.5.26"}
 
 
 def hashed(number: int, revision: int = 10, compacted: int = 4) -> HashKV:
@@ -26,6 +26,9 @@ def hashed(number: int, revision: int = 10, compacted: int = 4) -> HashKV:
         ({"m1": hashed(7), "m2": hashed(8, compacted=5)}, "inconclusive", "not comparable"),
         ({"m1": hashed(7), "m2": hashed(7, revision=9)}, "inconclusive", "not comparable"),
         ({"m1": hashed(7), "m2": None}, "inconclusive", "m2 none"),
+        ({"m1": hashed(7), "m2": hashed(8), "m3": None}, "different", "m3 none"),
+        ({"m1": hashed(7), "m2": hashed(8), "m3": hashed(8, compacted=5)}, "different", "m2 00000008"),
+        ({"m1": hashed(7), "m2": hashed(7), "m3": hashed(8, compacted=5)}, "inconclusive", "compacted 5"),
         ({}, "inconclusive", "no member was asked"),
     ],
 )

@@ -1,0 +1,1 @@
+"""Health checks of a cluster: facts are gathered in one place and judged, purely, in others."""
