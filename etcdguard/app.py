@@ -6,6 +6,7 @@ for what it uses.
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import socket
@@ -196,6 +197,7 @@ class App:
         if s3 is None:
             raise ConfigError(f"repository {repository.name} is neither s3 nor file", hint="give one of them")
         lock = s3.object_lock
+        patience = self._patience or math.inf
         options = S3Options(
             name=repository.name,
             bucket=s3.bucket,
@@ -209,6 +211,8 @@ class App:
             ca_bundle=s3.ca_bundle,
             checksum_mode=s3.checksum_mode,
             conditional_writes=s3.conditional_writes,
+            connect_timeout=min(10.0, max(1.0, patience)),
+            read_timeout=min(60.0, max(3.0, patience)),
             object_lock=None if lock is None else ObjectLock(lock.mode, days=lock.days),
         )
         return S3Store(options, now=self.clock.now)
@@ -317,6 +321,7 @@ class App:
             endpoint=endpoint,
             emergency=emergency,
             slot=slot,
+            spool_patience=self._patience or 0.0,
             hash_kv_seconds=settings.hash_kv_timeout.total_seconds(),
             limits=StreamLimits(
                 stall_timeout=settings.stall_timeout.total_seconds(),
@@ -343,11 +348,19 @@ class App:
             progress,
         )
 
+    def keep_to_schedule(self) -> None:
+        """Insist on a repository for a quarter of the time between two slots at most.
+
+        What it does not take now is shipped from the spool; a slot that passes is lost.
+        """
+        schedule = self.config.backup.schedule
+        if schedule is not None:
+            self._patience = min(120.0, schedule.shortest.total_seconds() / 4)
+
     def due_backup(self, client: EtcdClient, progress: Progress, lock: LeaseLock) -> DueBackup:
         """The backup that the schedule wants now. ConfigError where there is no schedule.
 
-        A slot's time is short: repositories are insisted on for a quarter of it at most, because what they do
-        not take now is shipped from the spool, and the lock is waited for no longer than half of it.
+        The lock is waited for no longer than half the time between two slots.
         """
         from etcdguard.backup.due import DueBackup
         from etcdguard.backup.spool import Spool
@@ -359,7 +372,7 @@ class App:
                 "no backup is ever due: there is no schedule", hint="set backup.schedule, e.g. 1h"
             )
         period = schedule.shortest.total_seconds()
-        self._patience = min(120.0, period / 4)
+        self.keep_to_schedule()
         return DueBackup(
             schedule,
             self.config.cluster.name,

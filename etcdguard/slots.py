@@ -12,7 +12,7 @@ and done once.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta, timezone
 from hashlib import sha256
@@ -106,19 +106,28 @@ class TimesOfDay:
 
     def latest(self, now: datetime) -> datetime:
         """See _Rule."""
-        return max(slot for slot in self._around(now, -8, 1) if slot <= now)
+        return next(
+            max(passed)
+            for day in self._days(now, 1, -9)
+            if (passed := [s for s in self._on(day) if s <= now])
+        )
 
     def next(self, now: datetime) -> datetime:
         """See _Rule."""
-        return min(slot for slot in self._around(now, -1, 8) if slot > now)
+        return next(
+            min(coming) for day in self._days(now, -1, 9) if (coming := [s for s in self._on(day) if s > now])
+        )
 
-    def _around(self, now: datetime, first: int, last: int) -> Iterable[datetime]:
+    def _days(self, now: datetime, first: int, last: int) -> Iterator[date]:
+        """The days that count, from ``first`` to ``last`` days after today in the zone."""
         today = now.astimezone(self.zone).date()
-        for offset in range(first, last + 1):
+        for offset in range(first, last + (1 if last > first else -1), 1 if last > first else -1):
             day = today + timedelta(days=offset)
             if day.weekday() in self.days:
-                for at in self.times:
-                    yield _instant(day, at, self.zone)
+                yield day
+
+    def _on(self, day: date) -> list[datetime]:
+        return [_instant(day, at, self.zone) for at in self.times]
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,8 @@ class BackupOptions:
     emergency: bool = False
     slot: str | None = None
     """The slot of the schedule it is taken for; a repository takes one backup of a slot."""
+    spool_patience: float = 0.0
+    """How long another run on this node may keep the spool before this one gives up."""
     hash_kv_seconds: float = 3.0
     """HashKV is asked for only when the database is small enough to be hashed in this time."""
     limits: StreamLimits = field(default_factory=StreamLimits)
@@ -110,7 +112,7 @@ class BackupJob:
         """
         started = self._clock.monotonic()
         backlog = self._backlog()
-        with self._spool.locked():
+        with self._spool.locked(self._options.spool_patience):
             shipped = backlog.ship_all()
             entry = self._spool.new_entry()
             try:
@@ -125,7 +127,7 @@ class BackupJob:
 
     def ship(self) -> tuple[Delivery, ...]:
         """Deliver what earlier runs left in the spool, and take nothing new."""
-        with self._spool.locked():
+        with self._spool.locked(self._options.spool_patience):
             return tuple(self._backlog().ship_all())
 
     def _backlog(self) -> Backlog:

@@ -24,6 +24,7 @@ import os
 import re
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,7 @@ __all__ = ["Spool", "SpoolEntry", "SpooledBackup"]
 _SEALING, _OBJECT, _FACTS = "sealing", "snapshot.bin", "backup.json"
 _MANIFEST, _SIGNATURE = "manifest.json", "manifest.json.sig"
 _DELIVERED, _SUPERSEDED = "delivered-", "superseded-"
+_LOCK_POLL = 0.05
 _ENTRY = re.compile(r"[0-9a-f]{16}")
 
 
@@ -152,8 +154,8 @@ class Spool:
         self.path = path
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the spool for one run; raises Locked when another run on this node has it."""
+    def locked(self, patience: float = 0.0) -> Iterator[None]:
+        """Hold the spool for one run; raises Locked when another on this node has it for longer (seconds)."""
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
@@ -164,7 +166,7 @@ class Spool:
             ) from error
         try:
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _take(descriptor, time.monotonic() + patience)
             except BlockingIOError as error:
                 raise Locked(
                     f"another etcdguard backup is running on this node (lock {self.path / 'lock'})",
@@ -206,6 +208,17 @@ class Spool:
             path.mkdir(mode=0o700)
             _sync_directory(self.path)
         return SpoolEntry(path)
+
+
+def _take(descriptor: int, deadline: float) -> None:
+    """Lock the file; raises BlockingIOError when it is not to be had before the deadline."""
+    while True:
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise
+        time.sleep(_LOCK_POLL)
 
 
 def _last_path(spool: Path, cluster: str) -> Path:

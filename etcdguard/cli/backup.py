@@ -81,6 +81,7 @@ def _if_due(session: Session, app: App) -> None:
 
 
 def _spooled(session: Session, app: App) -> None:
+    app.keep_to_schedule()
     with session.progress() as progress, app.etcd() as client:
         deliveries = app.backup_job(client, progress).ship()
     document = {

@@ -117,7 +117,7 @@ class Daemon:
                 )
         for name, gone in self._works.items():
             if name not in works and gone.running:
-                gone.stop()
+                gone.retire()
                 works[name] = gone  # looked after until it has ended, and never due again
         self._timetable, self._works = timetable, works
 

@@ -38,6 +38,7 @@ class Work:
         self._started = 0.0
         self._asked_to_end: float | None = None
         self._ending: Outcome | None = None
+        self._retired = False
         self._done: dict[str, None] = {}
         self._last: Run | None = None
         self._last_success: Run | None = None
@@ -59,7 +60,7 @@ class Work:
 
     def due(self, slot: datetime) -> None:
         """A slot's time has come."""
-        if slot_id(slot) in self._done or self.job.unavailable is not None:
+        if slot_id(slot) in self._done or self._retired or self.job.unavailable is not None:
             return
         if self._pending is not None and slot > self._pending:
             _log.debug("job.slot_passed", job=self.job.name, slot=slot_id(self._pending))
@@ -91,6 +92,11 @@ class Work:
     def stop(self) -> None:
         """Ask the command to end."""
         self._end("aborted")
+
+    def retire(self) -> None:
+        """Never be due again; what runs is asked to end."""
+        self._retired, self._pending = True, None
+        self.stop()
 
     def kill(self) -> None:
         """End the command at once."""
