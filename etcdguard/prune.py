@@ -150,7 +150,7 @@ class Pruner:
                 cluster_id=manifest.cluster.cluster_id,
                 created_at=manifest.created_at,
                 order=manifest.order,
-                verified=backup.verified_level in ("data", "drill"),
+                verified=backup.verified is not None and backup.verified.level in ("data", "drill"),
                 held=backup.held,
                 unjudged=None if self._trusted(backup) else "nobody trusted here has signed it",
             )

@@ -6,6 +6,7 @@ import json
 import secrets
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -15,10 +16,18 @@ from etcdguard.crypto.signing import SigningKey, TrustedSigners
 from etcdguard.errors import Corruption, ObjectNotFound
 from etcdguard.storage.base import ObjectStore
 
-__all__ = ["EVENT_FORMAT", "Trail"]
+__all__ = ["EVENT_FORMAT", "Trail", "Verified"]
 
 EVENT_FORMAT = "etcdguard-event/1"
 _LEVELS = ("manifest", "data", "drill")
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What a backup was found to be: sound at ``level`` (manifest, data or drill), last seen ``at``."""
+
+    level: str
+    at: datetime
 
 
 class Trail:
@@ -57,19 +66,20 @@ class Trail:
                 if document is not None:
                     yield document
 
-    def verified_levels(self) -> dict[str, str]:
-        """Per backup id the deepest level at which it was found sound since it last failed."""
-        levels: dict[str, str] = {}
+    def verified(self) -> dict[str, Verified]:
+        """Per backup id the deepest level at which it was found sound since it last failed, and when."""
+        found: dict[str, Verified] = {}
         for event in self.events("verify"):
             for result in event["results"]:
                 backup_id, level = result["id"], result["level"]
                 if level not in _LEVELS:
                     continue  # by a newer etcdguard
+                before = found.get(backup_id)
                 if result["outcome"] != "ok":
-                    levels.pop(backup_id, None)
-                elif _LEVELS.index(level) >= _LEVELS.index(levels.get(backup_id, level)):
-                    levels[backup_id] = level
-        return levels
+                    found.pop(backup_id, None)
+                elif before is None or _LEVELS.index(level) >= _LEVELS.index(before.level):
+                    found[backup_id] = Verified(level, datetime.fromisoformat(event["at"]))
+        return found
 
     def _read(self, key: str) -> dict[str, Any] | None:
         try:

@@ -33,8 +33,10 @@ def listed_backup(backup: Backup) -> dict[str, Any]:
         "revision": manifest.snapshot.revision,
         "cluster_id": manifest.cluster.cluster_id,
         "db_bytes": manifest.snapshot.db_bytes,
+        "total_keys": manifest.snapshot.total_keys,
         "stored_bytes": manifest.stored_bytes,
         "signed": backup.signature == "valid",
-        "verified_level": backup.verified_level,
+        "verified_level": backup.verified and backup.verified.level,
+        "verified_at": backup.verified and backup.verified.at,
         "held": backup.held,
     }

@@ -49,7 +49,7 @@ def jobs_of(config: Config, has_command: Callable[[Sequence[str]], bool]) -> tup
         ("drill", config.verify.drill, ("drill",)),
         ("check", config.checks.schedule, ("check", "cluster")),
         ("defrag", config.defrag.schedule, ("defrag",)),
-        ("prune", None if retention is None else retention.schedule, ("prune",)),
+        ("prune", None if retention is None else retention.schedule, ("prune", "--confirm")),
     ]
     found = [
         Job(

@@ -51,20 +51,31 @@ def test_from_init_to_a_snapshot_file(
     assert backup["duration_seconds"] > 0
 
     (listed,) = here.json("list")["backups"]
-    expected = {**facts, "created_at": listed["created_at"], "signed": True, "held": False}
-    assert here.json("list") == {"schema_version": 1, "backups": [{**expected, "verified_level": None}]}
+    expected = {
+        **facts,
+        "created_at": listed["created_at"],
+        "total_keys": listed["total_keys"],
+        "signed": True,
+        "held": False,
+    }
+    never = {"verified_level": None, "verified_at": None}
+    assert here.json("list") == {"schema_version": 1, "backups": [{**expected, **never}]}
 
     shown = here.json("show", "latest")
     assert shown["signature"] == "valid"
+    assert shown["manifest"]["snapshot"]["total_keys"] == listed["total_keys"] > 0
     assert shown["manifest"]["snapshot"]["sha256"] == backup["sha256"]
     assert shown["manifest"]["snapshot"]["compact_revision"] == history.compacted_at
 
     for level in ("manifest", "data"):
         result = {"id": backup["id"], "level": level, "outcome": "ok", "problems": []}
         assert here.json("verify", "--level", level) == {"schema_version": 1, "results": [result]}
-        assert here.json("list")["backups"] == [{**expected, "verified_level": level}]
+        (listed,) = here.json("list")["backups"]
+        verified = {"verified_level": level, "verified_at": listed["verified_at"]}
+        assert listed == {**expected, **verified}
+        assert listed["verified_at"] >= listed["created_at"]
     for reference in ("latest", backup["id"]):
-        assert here.json("show", reference)["backup"] == {**expected, "verified_level": "data"}
+        assert here.json("show", reference)["backup"] == {**expected, **verified}
 
     target = tmp_path / "snapshot.db"
     here.run("download", "latest", "-o", target)

@@ -27,6 +27,10 @@ def trail(store: MemoryStore | FaultyStore, cluster: str = "prod") -> Trail:
     return Catalog(store, cluster, TRUSTED).trail
 
 
+def levels(trail: Trail) -> dict[str, str]:
+    return {backup_id: verified.level for backup_id, verified in trail.verified().items()}
+
+
 def result(backup_id: str, level: str = "data", outcome: str = "ok") -> dict[str, str]:
     return {"id": backup_id, "level": level, "outcome": outcome}
 
@@ -70,14 +74,14 @@ def test_events_come_oldest_first(store: MemoryStore) -> None:
 
 
 def test_the_level_is_the_deepest_since_the_last_failure(store: MemoryStore) -> None:
-    assert trail(store).verified_levels() == {}
+    assert levels(trail(store)) == {}
     verified(store, result(A, "data"), result(B, "manifest"), minute=1)
     verified(store, result(A, "manifest"), minute=2)
-    assert trail(store).verified_levels() == {A: "data", B: "manifest"}
+    assert levels(trail(store)) == {A: "data", B: "manifest"}
     verified(store, result(A, "manifest", "failed"), result(B, "drill"), minute=3)
-    assert trail(store).verified_levels() == {B: "drill"}
+    assert levels(trail(store)) == {B: "drill"}
     verified(store, result(A, "manifest"), minute=4)
-    assert trail(store).verified_levels() == {A: "manifest", B: "drill"}
+    assert levels(trail(store)) == {A: "manifest", B: "drill"}
 
 
 def test_an_event_nobody_trusted_signed_is_not_believed(store: MemoryStore) -> None:
@@ -86,7 +90,7 @@ def test_an_event_nobody_trusted_signed_is_not_believed(store: MemoryStore) -> N
     key = verified(store, result(B))
     raw = b"".join(store.get(key)).replace(B.encode(), A.encode())
     store.put(key, raw)
-    assert trail(store).verified_levels() == {}
+    assert levels(trail(store)) == {}
 
 
 def test_an_old_event_copied_to_a_later_time_is_not_believed(store: MemoryStore) -> None:
@@ -96,13 +100,13 @@ def test_an_old_event_copied_to_a_later_time_is_not_believed(store: MemoryStore)
     later = trail(store)._layout.event(START + timedelta(minutes=3), "verify", "00000000")
     for end in ("", ".sig"):
         store.put(later + end, b"".join(store.get(good + end)))
-    assert trail(store).verified_levels() == {}
+    assert levels(trail(store)) == {}
 
 
 def test_an_event_of_another_kind_under_our_name_is_not_believed(store: MemoryStore) -> None:
     document = {"format": EVENT_FORMAT, "kind": "prune", "at": START.isoformat(), "actor": "n"}
     place(store, "prod/events/20261121T020000Z-verify-00000000.json", document)
-    assert trail(store).verified_levels() == {}
+    assert levels(trail(store)) == {}
 
 
 def test_a_signed_manifest_is_no_event(store: MemoryStore) -> None:
@@ -114,13 +118,13 @@ def test_formats_and_levels_of_later_versions_are_passed_over(store: MemoryStore
     later = {"format": "etcdguard-event/2", "kind": "verify", "at": START.isoformat(), "results": 7}
     place(store, "prod/events/20261121T020000Z-verify-00000000.json", later)
     verified(store, result(A, "spectral"), result(B), minute=1)
-    assert trail(store).verified_levels() == {B: "data"}
+    assert levels(trail(store)) == {B: "data"}
 
 
 def test_a_cluster_called_like_a_kind(store: MemoryStore) -> None:
     odd = trail(store, "a-verify-b")
     odd.record("backup", {}, at=datetime.now(timezone.utc), actor="n", signer=SIGNER)
-    assert odd.verified_levels() == {}
+    assert levels(odd) == {}
 
 
 def test_an_event_that_was_deleted_meanwhile(store: MemoryStore) -> None:
@@ -133,10 +137,10 @@ def test_an_event_that_was_deleted_meanwhile(store: MemoryStore) -> None:
 def test_a_store_that_fails_is_not_an_empty_trail(store: MemoryStore, rule: Rule) -> None:
     verified(store, result(A))
     with pytest.raises(StoreUnavailable):
-        trail(FaultyStore(store, [rule])).verified_levels()
+        levels(trail(FaultyStore(store, [rule])))
 
 
 def test_an_event_that_would_fill_our_memory_is_passed_over(store: MemoryStore) -> None:
     store.put("prod/events/20261121T020000Z-verify-00000000.json", bytes(2 * 1024 * 1024))
     verified(store, result(A))
-    assert trail(store).verified_levels() == {A: "data"}
+    assert levels(trail(store)) == {A: "data"}
