@@ -19,6 +19,8 @@ class HostState:
 
     staging: bool = False
     """There may be staged directories, whole or not."""
+    mounts: tuple[str, ...] | None = None
+    """Of this plan's directories those that were mount points when staging began; None: it did not."""
     staged: bool = False
     """They are whole and checked."""
     members: tuple[str, ...] | None = None
@@ -73,7 +75,13 @@ def _after(state: HostState, event: Mapping[str, Any]) -> HostState:
         return replace(state, old=event["old"])
     if name == "staging":
         members = event.get("members")
-        return replace(state, staging=True, staged=False, members=None if members is None else tuple(members))
+        return replace(
+            state,
+            staging=True,
+            staged=False,
+            members=None if members is None else tuple(members),
+            mounts=tuple(event.get("mounts", ())),
+        )
     if name == "rolled-back":
         # Where the operator starts etcd, he may have done so once we were through.
         ever = state.ever_started or state.reopened
@@ -85,7 +93,7 @@ def _after(state: HostState, event: Mapping[str, Any]) -> HostState:
         "proven": {"proven": True},
         "reopened": {"reopened": True},
         "resumed": {"was_running": None},
-        "discarded": {"staging": False, "staged": False, "members": None},
+        "discarded": {"staging": False, "staged": False, "members": None, "mounts": None},
         "cleaned": {"cleaned": True},
     }
     return replace(state, **changes.get(name, {}))

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from etcdguard.restore.selinux import SELinux
 
 __all__ = ["Filesystem", "LOCAL", "Machine"]
 
 _CONNECT_TIMEOUT = 1.0
 _PROC = Path("/proc")
+_OCTAL = re.compile(r"\\([0-7]{3})")
 
 
 @dataclass(frozen=True)
@@ -36,12 +40,28 @@ class Machine:
     holders: Callable[[Path], tuple[str, ...]]
     """The processes that use files below a directory."""
     is_mount: Callable[[Path], bool]
+    """Whether something is mounted there."""
     uid: int
     cpus: int
+    selinux: SELinux = field(default_factory=SELinux)
 
 
 def _filesystem(directory: Path) -> Filesystem:
     return Filesystem(directory.stat().st_dev, shutil.disk_usage(directory).free)
+
+
+def _is_mount(path: Path) -> bool:
+    """Of bind mounts too, which ``os.path.ismount`` cannot tell from their own file system."""
+    if path.is_symlink():
+        return False
+    real = str(path.resolve())
+    lines = (_PROC / "self" / "mountinfo").read_text().splitlines()
+    return any(_unescaped(line.split(" ")[4]) == real for line in lines)
+
+
+def _unescaped(field: str) -> str:
+    """The kernel writes blanks in paths as three octal digits."""
+    return _OCTAL.sub(lambda match: chr(int(match[1], 8)), field)
 
 
 def _listening(host: str, port: int) -> bool:
@@ -108,7 +128,7 @@ LOCAL = Machine(
     filesystem=_filesystem,
     listening=_listening,
     holders=_holders,
-    is_mount=os.path.ismount,
+    is_mount=_is_mount,
     uid=os.geteuid(),
     cpus=os.cpu_count() or 1,
 )

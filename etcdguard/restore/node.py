@@ -15,19 +15,20 @@ from typing import Any
 from etcdguard.clock import Clock
 from etcdguard.errors import Corruption, EtcdGuardError, Refused, UsageError
 from etcdguard.etcd.wal import WalMetadata, read_wal_metadata
+from etcdguard.restore.directories import mount_points
 from etcdguard.restore.environment import Environment, Overrides
 from etcdguard.restore.files import translating
 from etcdguard.restore.gate import check_ids
 from etcdguard.restore.host_state import HostState, fold
 from etcdguard.restore.journal import Journal, exclusive, plan_folder
 from etcdguard.restore.machine import LOCAL, Machine
-from etcdguard.restore.plan import PlannedMember, RestorePlan, read_plan_document
+from etcdguard.restore.plan import PlannedMember, RestorePlan, located, read_plan_document
 from etcdguard.restore.preflight import check_ready, check_stopped, raise_all
 from etcdguard.restore.result import restored_member
 from etcdguard.restore.services import NodeServices, Service
 from etcdguard.restore.stage import discard, stage
 from etcdguard.restore.steps import StepAnswer, StepError, StepRequest, failure
-from etcdguard.restore.swap import occupied, put, put_back
+from etcdguard.restore.swap import occupied, put, put_back, relabel
 from etcdguard.storage.durable import remove_tree
 
 __all__ = ["Node"]
@@ -94,12 +95,14 @@ class _Work:
     def __init__(self, node: Node, request: StepRequest, plan: RestorePlan, journal: Journal) -> None:
         self._node = node
         self._request = request
-        self._plan = plan
         self._journal = journal
-        self._members = [plan.member(name) for name in dict.fromkeys(request.members)]
         self._state = fold(journal.events())
-        if not self._members:
+        names = dict.fromkeys(request.members)
+        if not names:
             raise UsageError("no member is named", hint="run `etcdguard restore`, which names them")
+        self._mounted = mount_points([plan.member(name) for name in names], node.machine)
+        self._plan = located(plan, self._mounted if self._state.mounts is None else self._state.mounts)
+        self._members = [self._plan.member(name) for name in names]
 
     def done(self) -> StepAnswer:
         """Do it."""
@@ -121,6 +124,7 @@ class _Work:
         step, version = self._request.step, self._node.version
         if step != "status":
             self._check_members()
+            self._check_mounts()
         if step == "preflight":
             return StepAnswer(version=version, ok=True, findings=tuple(self._findings()))
         facts = steps[step]() or {}
@@ -134,6 +138,20 @@ class _Work:
                 f"plan {self._plan.id} was begun here with {', '.join(begun)}, "
                 f"not {', '.join(sorted(named))}",
                 hint="the members of one machine go together: name those, or roll the plan back here",
+            )
+
+    def _check_mounts(self) -> None:
+        """After a reboot a disk may be missing, and its mount point an empty directory."""
+        before = set(self._mounted if self._state.mounts is None else self._state.mounts)
+        for path in sorted(before ^ set(self._mounted)):
+            if path in before:
+                raise Refused(
+                    f"{path} was a mount point when this restore began, and nothing is mounted there now",
+                    hint="mount its file system again, then run this again",
+                )
+            raise Refused(
+                f"something has been mounted on {path} since this restore began",
+                hint="unmount it, then run this again",
             )
 
     # -- forward -----------------------------------------------------------------------------------------
@@ -182,7 +200,7 @@ class _Work:
         if self._state.old is not None or (self._state.staged and self._still_whole()):
             return
         names = [member.name for member in self._members]
-        self._journal.append("staging", plan=self._request.plan, members=names)
+        self._journal.append("staging", plan=self._request.plan, members=names, mounts=self._mounted)
         try:
             with self._node.environment(self._request, self._plan) as environment:
                 stage(self._plan, self._members, environment)
@@ -229,6 +247,7 @@ class _Work:
             old = occupied(self._members)
             self._journal.append("swapping", old=old)
         put(self._members, old)
+        relabel(self._members, self._node.machine)
         self._journal.append("swapped")
 
     def _gate(self) -> _Facts:

@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,12 +21,12 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 from etcdguard.errors import ConfigError, Refused, UsageError
 from etcdguard.etcd.topology import initial_cluster, predict
 from etcdguard.model import HexId, Sha256
+from etcdguard.restore.places import Place, kept_name, staged_name
 
 __all__ = [
     "Bump",
     "ControlPlaneSpec",
     "Phase",
-    "Place",
     "PlanSource",
     "PlannedMember",
     "PlannedStep",
@@ -37,6 +36,7 @@ __all__ = [
     "ServiceSpec",
     "SourceMember",
     "assemble",
+    "located",
     "plan_document",
     "read_plan",
     "read_plan_document",
@@ -138,15 +138,6 @@ class SourceMember(_Part):
         return ControlPlaneSpec(manifests=tuple(str(folder / name) for name in _KUBEADM_CLIENTS))
 
 
-@dataclass(frozen=True)
-class Place:
-    """The three names of one directory, all beside each other and so on one filesystem."""
-
-    target: Path
-    staged: Path
-    kept: Path
-
-
 class PlannedMember(SourceMember):
     """A member with what follows for it: its future id, its directories and its command line."""
 
@@ -228,12 +219,16 @@ class RestorePlan(PlanSource):
         raise UsageError(f"the plan has no member {name!r}", hint=f"it restores {names}")
 
 
-def assemble(source: PlanSource) -> RestorePlan:
-    """Derive ids, directories, command lines and steps. The same source always gives the same plan."""
+def assemble(source: PlanSource, mounts: Collection[str] = ()) -> RestorePlan:
+    """Derive ids, directories, command lines and steps. The same source always gives the same plan.
+
+    ``mounts``: the members' directories that are mount points.
+    """
     cluster = initial_cluster(source.members)
     ids = predict(source.members, source.token)
     members = tuple(
-        _planned_member(source, member, ids.member_ids[member.name], cluster) for member in source.members
+        _planned_member(source, member, ids.member_ids[member.name], cluster, mounts)
+        for member in source.members
     )
     return RestorePlan(
         **{**dict(source), "members": members},
@@ -242,6 +237,14 @@ def assemble(source: PlanSource) -> RestorePlan:
         revision=source.snapshot_revision + (source.bump.revisions if source.bump else 0),
         steps=tuple(_steps(members)),
     )
+
+
+def located(plan: RestorePlan, mounts: Collection[str]) -> RestorePlan:
+    """The plan as a machine carries it out that has these of its directories as mount points.
+
+    Those stay, and only their contents can be swapped; where that is so only the machine itself knows.
+    """
+    return assemble(PlanSource.model_validate_json(plan.model_dump_json()), mounts) if mounts else plan
 
 
 def plan_document(plan: RestorePlan) -> dict[str, Any]:
@@ -283,17 +286,24 @@ def read_plan_document(document: Any) -> RestorePlan:
     return plan
 
 
-def _planned_member(source: PlanSource, member: SourceMember, member_id: str, cluster: str) -> PlannedMember:
-    staged, kept = f".etcdguard-{source.id}", f".before-{source.id}"
-    snapshot_file = f"{_first_on_host(source, member).data_dir}{staged}.db"
+def _planned_member(
+    source: PlanSource, member: SourceMember, member_id: str, cluster: str, mounts: Collection[str]
+) -> PlannedMember:
+    def staged(directory: str) -> str:
+        return staged_name(directory, source.id, mounts)
+
+    def kept(directory: str) -> str:
+        return kept_name(directory, source.id, mounts)
+
+    snapshot_file = f"{staged(_first_on_host(source, member).data_dir)}.db"
     wal = member.wal_dir
     return PlannedMember(
         **dict(member),
         member_id=member_id,
-        staging_dir=member.data_dir + staged,
-        staging_wal_dir=None if wal is None else wal + staged,
-        kept_dir=member.data_dir + kept,
-        kept_wal_dir=None if wal is None else wal + kept,
+        staging_dir=staged(member.data_dir),
+        staging_wal_dir=None if wal is None else staged(wal),
+        kept_dir=kept(member.data_dir),
+        kept_wal_dir=None if wal is None else kept(wal),
         snapshot_file=snapshot_file,
         argv=(
             source.tool.path,
@@ -304,8 +314,8 @@ def _planned_member(source: PlanSource, member: SourceMember, member_id: str, cl
             f"--initial-cluster={cluster}",
             f"--initial-cluster-token={source.token}",
             f"--initial-advertise-peer-urls={','.join(member.peer_urls)}",
-            f"--data-dir={member.data_dir}{staged}",
-            *([] if wal is None else [f"--wal-dir={wal}{staged}"]),
+            f"--data-dir={staged(member.data_dir)}",
+            *([] if wal is None else [f"--wal-dir={staged(wal)}"]),
             *(
                 []
                 if source.bump is None
@@ -343,7 +353,8 @@ def _steps(members: tuple[PlannedMember, ...]) -> Iterator[PlannedStep]:
             yield PlannedStep(
                 phase="swap",
                 member=member.name,
-                does=f"rename {place.target} to {place.kept}, then {place.staged} to {place.target}",
+                does=f"rename {place.target} to {place.kept}, then {place.staged} to {place.target} "
+                "(of a mount point: its contents, inside it)",
             )
     yield PlannedStep(phase="gate", member=None, does="compare the ids again, in place")
     yield from _starting(served)

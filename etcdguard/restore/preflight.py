@@ -11,11 +11,10 @@ from etcdguard.catalog import Backup
 from etcdguard.errors import Corruption, EtcdGuardError, Refused
 from etcdguard.restore.directories import check_directories
 from etcdguard.restore.environment import Environment, Overrides
-from etcdguard.restore.files import account
 from etcdguard.restore.machine import Filesystem, Machine
 from etcdguard.restore.plan import PlannedMember, RestorePlan
 from etcdguard.restore.quorum import answers, live_quorum
-from etcdguard.restore.stage import snapshot_files
+from etcdguard.restore.stage import owner_of, snapshot_files
 
 __all__ = ["Finding", "check_ready", "check_stopped", "raise_all"]
 
@@ -48,7 +47,8 @@ def check_ready(
         ("key", lambda: _opens(environment)),
         ("tool", lambda: _tool(plan, environment)),
         ("directories", lambda: check_directories(members, environment.machine)),
-        ("owner", lambda: _owners(members)),
+        ("owner", lambda: _owners(members, environment.machine)),
+        ("selinux", lambda: _selinux(environment.machine)),
         ("stopped", lambda: check_stopped(idle, environment.machine)),
         ("quorum", lambda: _quorum(plan, overrides, environment)),
         ("space", lambda: _space(plan, members, environment)),
@@ -98,15 +98,27 @@ def _tool(plan: RestorePlan, environment: Environment) -> Iterator[EtcdGuardErro
         )
 
 
-def _owners(members: Sequence[PlannedMember]) -> Iterator[EtcdGuardError]:
-    """The users that the restored files are to belong to exist here."""
-    services = [member.service for member in members if member.service is not None]
-    for user, group in dict.fromkeys((one.user, one.group) for one in services):
-        if user is not None:
-            try:
-                account(user, group)
-            except EtcdGuardError as error:
-                yield error
+def _owners(members: Sequence[PlannedMember], machine: Machine) -> Iterator[EtcdGuardError]:
+    """It is known to whom the restored files are to belong, and these users exist here."""
+    for member in members:
+        try:
+            owner = owner_of(member, member.data_place)
+        except EtcdGuardError as error:
+            yield error
+        else:
+            service = member.service
+            if owner is None and machine.uid == 0 and service is not None and service.kind == "systemd":
+                yield Refused(
+                    f"nothing says which user {member.data_dir} must belong to: it does not exist yet",
+                    hint="set members[].service.user to the one etcd runs as, or create the directory for it",
+                )
+
+
+def _selinux(machine: Machine) -> Iterator[EtcdGuardError]:
+    try:
+        machine.selinux.check()
+    except EtcdGuardError as error:
+        yield error
 
 
 def check_stopped(members: Sequence[PlannedMember], machine: Machine) -> Iterator[EtcdGuardError]:
@@ -155,8 +167,8 @@ def _writes(plan: RestorePlan, members: Sequence[PlannedMember]) -> Iterator[tup
     for snapshot in snapshot_files(members):
         yield snapshot.parent, plan.db_bytes
     for member in members:
-        yield member.data_place.target.parent, 2 * plan.db_bytes
-        yield (member.wal_place or member.data_place).target.parent, 64 * _MIB  # the first WAL segment
+        yield member.data_place.staged.parent, 2 * plan.db_bytes
+        yield (member.wal_place or member.data_place).staged.parent, 64 * _MIB  # the first WAL segment
 
 
 def _mib(amount: int) -> int:

@@ -8,10 +8,11 @@ from pathlib import Path
 from etcdguard.etcd.stream import TRAILER_BYTES
 from etcdguard.restore.environment import Environment
 from etcdguard.restore.files import account, chown_tree, sync_tree, translating, write_private
-from etcdguard.restore.plan import Place, PlannedMember, RestorePlan
+from etcdguard.restore.places import Place
+from etcdguard.restore.plan import PlannedMember, RestorePlan
 from etcdguard.storage.durable import remove_tree
 
-__all__ = ["discard", "snapshot_files", "stage"]
+__all__ = ["discard", "owner_of", "snapshot_files", "stage"]
 
 
 def stage(plan: RestorePlan, members: Sequence[PlannedMember], environment: Environment) -> None:
@@ -57,21 +58,25 @@ def _remove_snapshots(members: Sequence[PlannedMember]) -> None:
 def _make_fit(member: PlannedMember, place: Place, *, root: bool) -> None:
     """Give the new directory its owner and a mode etcd accepts, and make it durable."""
     with translating(f"prepare {place.staged}"):
-        owner = _owner(member, place)
+        owner = owner_of(member, place)
         if root and owner is not None:
             chown_tree(place.staged, *owner)
         place.staged.chmod(0o700)
         sync_tree(place.staged)
 
 
-def _owner(member: PlannedMember, place: Place) -> tuple[int, int] | None:
-    """The configured user and group, else those of the old directory, if there is one."""
+def owner_of(member: PlannedMember, place: Place) -> tuple[int, int] | None:
+    """User and group as configured, else of the old directory, else of the member's other one.
+
+    None where nothing says so; raises Refused for an account that this machine does not have.
+    """
     service = member.service
     if service is not None and service.user is not None:
         return account(service.user, service.group)
-    if place.target.exists():
-        found = place.target.stat()
-        return found.st_uid, found.st_gid
+    for known in (place, *member.places):
+        if known.target.exists():
+            found = known.target.stat()
+            return found.st_uid, found.st_gid
     return None
 
 

@@ -16,7 +16,13 @@ from tests.support.hosts_etcd import HostPki, deploy_etcd
 
 pytestmark = pytest.mark.slow
 
-DISK = "/disk"
+DATA, WAL, DISK = "/var/lib/etcd", "/var/lib/etcd-logs/wal", "/disk"
+
+AS_NOBODY = (
+    "setpriv --reuid=65534 --regid=65534 --clear-groups "
+    # To find etcdguard and its Python, wherever a checkout has them.
+    "--inh-caps=+dac_read_search --ambient-caps=+dac_read_search etcdguard"
+)
 
 
 @pytest.fixture(scope="module")
@@ -79,3 +85,115 @@ def test_three_members_come_back_on_three_new_hosts(
     assert {member["name"]: member["clientURLs"] for member in members} == {
         here.name: [f"https://{there.address}:2379"] for here, there in zip(old, new, strict=True)
     }
+
+
+def test_five_members_with_logs_of_their_own(
+    six_hosts: HostSet, folder: Path, host_pki: HostPki, etcd_binaries: EtcdPrograms
+) -> None:
+    five = six_hosts.hosts[:5]
+    site = backed_up(
+        make_site(six_hosts, deploy_etcd(five, host_pki, etcd_binaries, wal_dir=WAL), folder, UNIT)
+    )
+    site.destroy("cp1", "cp2", "cp3")
+    for host in five:
+        host.run(
+            "install", "--directory", "--owner=nobody", "/var/lib/etcdguard", "/var/lib/etcdguard/restore"
+        )
+    refused = site.restore("--remote-command", AS_NOBODY, code=15)[0]
+    assert f"{DATA} belongs to another user" in refused
+    assert f"{WAL} belongs to another user" in refused
+    assert site.hosts["cp5"].is_active("etcd.service")
+
+    done = site.restore()["restore"]
+
+    site.assert_serves(key="backed up")
+    for host in five:
+        owners = host.run("stat", "-c", "%U %a", DATA, WAL, f"{DATA}/member/snap/db").stdout
+        assert owners.split("\n")[:2] == ["etcd 700", "etcd 700"]
+        assert owners.split("\n")[2].startswith("etcd ")
+        assert host.exists(f"{WAL}/0000000000000000-0000000000000000.wal")
+    assert f"{WAL}.before-{done['plan_id']}" in [
+        path for member in done["members"] if member["name"] == "cp4" for path in member["kept"]
+    ]
+
+
+def test_a_lone_member(
+    six_hosts: HostSet, folder: Path, host_pki: HostPki, etcd_binaries: EtcdPrograms
+) -> None:
+    site = backed_up(
+        make_site(six_hosts, deploy_etcd(six_hosts.hosts[5:], host_pki, etcd_binaries), folder, UNIT)
+    )
+    site.destroy("cp6")
+
+    site.restore()
+
+    site.assert_serves(key="backed up")
+
+
+@pytest.fixture
+def mounted(six_hosts: HostSet) -> Iterator[tuple[Host, ...]]:
+    """Three hosts: a plain data directory, one that is a bind mount, and one on a file system of its own."""
+    plain, bound, disk = six_hosts.hosts[:3]
+    for host, source in ((bound, "/srv/etcd"), (disk, DISK)):
+        host.run("mkdir", "-p", DATA, source)
+        host.run("mount", "--bind", source, DATA)
+    yield plain, bound, disk
+    for host in (bound, disk):
+        host.run("umount", DATA)
+
+
+def test_mount_points_keep_their_place(
+    mounted: tuple[Host, ...],
+    six_hosts: HostSet,
+    folder: Path,
+    host_pki: HostPki,
+    etcd_binaries: EtcdPrograms,
+) -> None:
+    site = backed_up(make_site(six_hosts, deploy_etcd(mounted, host_pki, etcd_binaries), folder, UNIT))
+    _, bound, disk = mounted
+    assert disk.exists(f"{DATA}/lost+found")
+    for host in mounted:
+        host.run("chmod", "750", DATA)
+    before = _entries(mounted)
+
+    plan = site.killed_at("prove")
+    assert before != _entries(mounted)
+    site.here.run("restore", "rollback", plan, "--yes")
+    site.assert_serves(key="written later")
+    assert before == _entries(mounted)
+
+    site.destroy("cp1", "cp3")
+    done = site.restore()["restore"]
+
+    site.assert_serves(key="backed up")
+    inside = f"{DATA}/before-{done['plan_id']}"
+    assert {member["name"]: member["kept"] for member in done["members"]} == {
+        "cp1": [f"{DATA}.before-{done['plan_id']}"],
+        "cp2": [inside],
+        "cp3": [inside],
+    }
+    for host in mounted:
+        assert host.run("stat", "-c", "%U %a", DATA, f"{DATA}/member").stdout == "etcd 700\netcd 700\n"
+    assert bound.exists("/srv/etcd/member/snap/db")
+    bound.systemctl("restart", "etcd.service")
+    site.assert_serves(after="written")
+
+    site.here.run("restore", "cleanup", done["plan_id"], "--yes")
+    again = site.restore("--i-know-quorum-is-alive")["restore"]
+
+    site.assert_serves(key="backed up")
+    assert not disk.exists(inside)
+    assert disk.exists(f"{DATA}/before-{again['plan_id']}/member/snap/db")
+
+
+def _entries(hosts: tuple[Host, ...]) -> list[str]:
+    """Of each data directory and what is beside it: names, owners, modes."""
+    return [
+        host.run(
+            "sh",
+            "-c",
+            f"ls -d {DATA} {DATA}.*; stat -c '%n %U %a' {DATA} {DATA}/* {DATA}/.[!.]*",
+            check=False,
+        ).stdout
+        for host in hosts
+    ]

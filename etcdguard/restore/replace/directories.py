@@ -11,14 +11,12 @@ from etcdguard.etcd.wal import FIRST_SEGMENT, WalMetadata, first_segment
 from etcdguard.restore.directories import check_parent, check_target, is_data, is_wal
 from etcdguard.restore.files import account, chown_tree, give_to, sync_tree, translating
 from etcdguard.restore.machine import Machine
+from etcdguard.restore.places import STAGED, contents
 from etcdguard.restore.plan import SourceMember
-from etcdguard.restore.replace.plan import Aside, ReplacePlan
+from etcdguard.restore.replace.plan import ReplacePlan
 from etcdguard.storage.durable import remove_tree, sync
 
 __all__ = ["check", "found_ids", "occupied", "seed", "set_aside"]
-
-_STAGED = ".etcdguard-"
-_FOREIGN = ("lost+found",)
 
 
 def check(plan: ReplacePlan, machine: Machine) -> Iterator[EtcdGuardError]:
@@ -27,8 +25,7 @@ def check(plan: ReplacePlan, machine: Machine) -> Iterator[EtcdGuardError]:
         directory = Path(aside.directory)
         judge = is_wal if aside.directory == plan.member.wal_dir else is_data
         yield from check_parent(directory.parent)
-        # A mount point will do: its contents are moved inside it.
-        yield from check_target(directory, _ours(judge, aside), machine, renamed=False)
+        yield from check_target(directory, judge, machine)
 
 
 def found_ids(member: SourceMember, read: Callable[[Path], WalMetadata]) -> WalMetadata | None:
@@ -41,7 +38,7 @@ def found_ids(member: SourceMember, read: Callable[[Path], WalMetadata]) -> WalM
 
 def occupied(plan: ReplacePlan) -> bool:
     """Whether there is anything to set aside."""
-    return any(_contents(aside) for aside in plan.asides)
+    return any(contents(Path(aside.directory)) for aside in plan.asides)
 
 
 def set_aside(plan: ReplacePlan, *, root: bool) -> None:
@@ -51,7 +48,7 @@ def set_aside(plan: ReplacePlan, *, root: bool) -> None:
     """
     for aside in plan.asides:
         directory, kept = Path(aside.directory), Path(aside.kept)
-        names = _contents(aside)
+        names = contents(directory)
         if not names:
             continue
         with translating(f"move the files of {directory} to {kept}"):
@@ -81,14 +78,14 @@ def seed(plan: ReplacePlan, ids: WalMetadata, *, root: bool) -> None:
                     _own(directory, member)
                 sync(directory.parent)
         if member.wal_dir is None:
-            staged = data / f"member{_STAGED}{plan.id}"
+            staged = data / f"member{STAGED}{plan.id}"
             remove_tree(staged)
             staged.mkdir(mode=0o700)
             (staged / "wal").mkdir(mode=0o700)
             _write(staged / "wal" / FIRST_SEGMENT, first_segment(ids))
             target = data / "member"
         else:
-            staged = log / f"{FIRST_SEGMENT}{_STAGED}{plan.id}"
+            staged = log / f"{FIRST_SEGMENT}{STAGED}{plan.id}"
             staged.unlink(missing_ok=True)
             _write(staged, first_segment(ids))
             target = log / FIRST_SEGMENT
@@ -97,23 +94,6 @@ def seed(plan: ReplacePlan, ids: WalMetadata, *, root: bool) -> None:
         sync_tree(staged)
         staged.rename(target)
         sync(target.parent)
-
-
-def _ours(judge: Callable[[list[str]], bool], aside: Aside) -> Callable[[list[str]], bool]:
-    """The judge of what is to be moved, rather than of everything there."""
-    return lambda _: judge(_contents(aside))
-
-
-def _contents(aside: Aside) -> list[str]:
-    """What is in the directory, without what the file system or we have put there."""
-    directory = Path(aside.directory)
-    if not directory.is_dir():
-        return []
-    return sorted(
-        entry.name
-        for entry in directory.iterdir()
-        if entry != Path(aside.kept) and entry.name not in _FOREIGN and _STAGED not in entry.name
-    )
 
 
 def _log_folder(member: SourceMember) -> Path:

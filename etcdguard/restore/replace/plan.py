@@ -17,6 +17,7 @@ from etcdguard.errors import Refused, UsageError
 from etcdguard.etcd.topology import canonical_urls
 from etcdguard.etcd.wal import WalMetadata
 from etcdguard.model import ClusterTopology, HexId, Member
+from etcdguard.restore.places import kept_name
 from etcdguard.restore.plan import SourceMember
 from etcdguard.restore.planner import DEFAULT_DATA_DIR, MemberSpec, member_directory
 
@@ -104,7 +105,7 @@ def make_plan(
         member=member,
         old_member_id=None if lost is None else lost.id,
         asides=tuple(
-            Aside(directory=path, kept=_kept(path, plan_id, inside=is_mount(Path(path))))
+            Aside(directory=path, kept=kept_name(path, plan_id, [path] if is_mount(Path(path)) else []))
             for path in (member.data_dir, member.wal_dir)
             if path is not None
         ),
@@ -176,11 +177,6 @@ def step_texts(plan: ReplacePlan) -> Sequence[tuple[Step, str]]:
         ("promote", "give it its vote as soon as it has caught up"),
         ("verify", "compare the hashes of all members"),
     )
-
-
-def _kept(path: str, plan_id: str, *, inside: bool) -> str:
-    """Beside the directory; a mount point's contents stay on its own file system."""
-    return f"{path}/before-{plan_id}" if inside else f"{path}.before-{plan_id}"
 
 
 def _notes(member: SourceMember, is_here: Callable[[str], bool]) -> Iterator[str]:

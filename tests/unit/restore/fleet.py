@@ -107,12 +107,14 @@ class Fleet:
     backup: Callable[[], str] | None = None
     by_host: bool = False
     """No machine reaches all hosts: see ``part``."""
+    mounts: frozenset[Path] = frozenset()
+    """Directories that are mount points."""
     recorded: list[Mapping[str, Any]] = field(default_factory=list)
 
     @classmethod
-    def make(cls, root: Path, *, served: bool = True) -> Fleet:
-        """Running hosts, where they are served."""
-        fleet = cls(root, _plan(root, served), served)
+    def make(cls, root: Path, *, served: bool = True, user: str | None = None) -> Fleet:
+        """Running hosts, where they are served; ``user`` owns what is restored."""
+        fleet = cls(root, _plan(root, served, user), served)
         for number, host in enumerate(HOSTS, 1):
             db = fleet.data(host) / "member" / "snap" / "db"
             db.parent.mkdir(parents=True)
@@ -153,7 +155,7 @@ class Fleet:
             filesystem=lambda _: Filesystem(device=1, free_bytes=_GIB),
             listening=lambda *_: False,
             holders=lambda _: ("etcd (pid 7)",) if self.services(host).etcd.is_running() else (),
-            is_mount=lambda _: False,
+            is_mount=lambda path: path in self.mounts,
             uid=0,
             cpus=2,
         )
@@ -260,7 +262,7 @@ class Fleet:
         assert not [path for path in self.picture() if reopened and path.endswith(".held")]
 
 
-def _plan(root: Path, served: bool) -> RestorePlan:
+def _plan(root: Path, served: bool, user: str | None = None) -> RestorePlan:
     specs = [
         MemberSpec(
             f"m{number}",
@@ -268,7 +270,7 @@ def _plan(root: Path, served: bool) -> RestorePlan:
             (f"http://10.0.0.{number}:2379",),
             host=host,
             data_dir=str(root / host / "data" / "etcd"),
-            service=ServiceSpec(kind="systemd", unit="etcd.service") if served else None,
+            service=ServiceSpec(kind="systemd", unit="etcd.service", user=user) if served else None,
             control_plane=ControlPlaneSpec(units=("kube-apiserver.service",)) if served else None,
         )
         for number, host in enumerate(HOSTS, 1)

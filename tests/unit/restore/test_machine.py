@@ -18,6 +18,17 @@ def test_a_listener_is_seen_and_its_absence_too() -> None:
     assert not LOCAL.listening("no-such-host.invalid", 2379)
 
 
+def test_a_mount_point_is_known_by_any_path_but_a_link(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("/proc")
+    (tmp_path / "root").symlink_to("/")
+
+    assert LOCAL.is_mount(Path("/proc"))
+    assert LOCAL.is_mount(tmp_path / "root" / "proc")
+    assert not LOCAL.is_mount(tmp_path / "link")
+    assert not LOCAL.is_mount(tmp_path)
+    assert not LOCAL.is_mount(tmp_path / "absent")
+
+
 def test_nobody_holds_an_absent_or_idle_directory(tmp_path: Path) -> None:
     (tmp_path / "db").write_text("x")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import pwd
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -109,7 +110,8 @@ def test_without_services_etcd_is_left_to_the_operator(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("*.running"))
 
 
-def test_destroyed_members_are_restored_too(fleet: Fleet) -> None:
+def test_destroyed_members_are_restored_too(tmp_path: Path) -> None:
+    fleet = Fleet.make(tmp_path, user=pwd.getpwuid(os.getuid()).pw_name)
     for host in HOSTS:
         remove_tree(fleet.data(host))
     for service in (one for host in HOSTS for one in fleet.services(host).control_plane):
@@ -120,6 +122,19 @@ def test_destroyed_members_are_restored_too(fleet: Fleet) -> None:
 
     fleet.assert_restored()
     assert not any(member.kept for member in result.members)
+
+
+def test_an_owner_that_nothing_tells_is_refused_before_anything_stops(fleet: Fleet) -> None:
+    remove_tree(fleet.data("cp2"))
+    before = fleet.picture()
+
+    with pytest.raises(
+        Refused, match=r"cp2: nothing says which user .*/cp2/data/etcd must belong to"
+    ) as refused:
+        fleet.run()
+
+    assert "members[].service.user" in refused.value.hint
+    assert fleet.picture() == before
 
 
 def test_a_restore_that_cannot_be_recorded_stands(fleet: Fleet) -> None:

@@ -116,10 +116,10 @@ REFUSALS: dict[str, tuple[Change, int, str, str]] = {
     ),
     "a link": (_moved("data/m1", "real", link=True), 15, "m1 is a symbolic link", "/real"),
     "a mount": (
-        lambda w: w.with_machine(is_mount=lambda path: path.name == "m1"),
+        lambda w: w.with_machine(is_mount=lambda path: path.match("m1/member/wal")),
         15,
-        "m1 is a mount point",
-        "directory inside it",
+        "m1/member/wal is a mount point",
+        "--wal-dir",
     ),
     "another user's": (_without_root, 15, "belongs to another user", "run as root"),
     "staging taken": (_with_file("data/m1.etcdguard-ID/notes"), 15, "is in the way", "move it away"),
