@@ -64,6 +64,10 @@ bench: $(READY) ## compare a backup with etcdctl snapshot save (needs about 5 GB
 bench-restore: $(READY) ## compare restore --all with three hosts by hand (root; about 8 GB of disk)
 	$(BIN)/python -m tests.benchmarks.restore_speed
 
+.PHONY: soak
+soak: $(READY) ## ten minutes of trouble for three daemons on a real cluster
+	$(BIN)/python -m tests.soak
+
 .PHONY: lock
 lock: $(READY) ## resolve the dependencies anew into requirements/dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv

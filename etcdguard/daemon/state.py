@@ -14,7 +14,8 @@ Role = Literal["leader", "standby", "no_lock"]
 
 Outcome = Literal["ok", "skipped", "waiting", "partial", "failed", "timeout", "aborted"]
 """``skipped``: the slot has what it wants. ``waiting``: it could not begin yet, and is tried again.
-``partial``: some repository or member failed. ``aborted``: by us."""
+``partial``: it did its work and reported, and not all is well (a repository that failed, a check, a backup
+that is not sound). ``aborted``: by us."""
 
 
 @dataclass(frozen=True)

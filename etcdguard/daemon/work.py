@@ -19,7 +19,6 @@ _log = get_logger()
 _GRACE_SECONDS = 20.0
 """From asking a job to end to ending it."""
 _POLL_SECONDS = 0.2
-_PARTIAL = 3
 _MOST_DONE = 64
 
 
@@ -201,7 +200,7 @@ class Work:
             return "skipped" if document.get("satisfied", True) else "waiting"
         if self._ending is not None:
             return self._ending
-        return "partial" if result.code == _PARTIAL else "failed"
+        return "failed" if result.document is None else "partial"
 
     def _finish_slot(self, slot: str) -> None:
         self._done[slot] = None

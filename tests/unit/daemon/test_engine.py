@@ -156,7 +156,7 @@ def test_failures_are_tried_again_with_pauses_and_open_the_circuit() -> None:
 
 def test_a_partial_result_is_not_repeated_in_its_slot() -> None:
     world = World(job())
-    world.runner.answer = lambda argv: Result(3, None, "one repository failed", "wait")
+    world.runner.answer = lambda argv: Result(3, {"outcome": "created"}, "one repository failed", "wait")
     world.live(20 * MINUTE)
     assert len(world.started) == 1
     assert world.daemon.state.job("check").failures == 1

@@ -1,0 +1,85 @@
+"""What an idle daemon costs: memory and CPU of one that leads and one that stands by.
+
+    python -m tests.benchmarks.daemon_idle [--seconds 300]
+
+Exit code 1 above 90 MB of memory or 1 % of one CPU. Children are not counted: an idle daemon has none.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from etcdguard.etcd.local import LocalCluster
+from tests.e2e.running import Installation
+from tests.support.etcd_versions import default_programs
+
+_MOST_RSS = 90_000_000
+_MOST_CPU = 0.01
+_PATIENCE = 180.0
+
+
+def _rss(pid: int) -> int:
+    """Resident bytes now."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _cpu_seconds(pid: int) -> float:
+    """User and system time of the process so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _start(here: Installation, log: Path, until: str) -> subprocess.Popen[bytes]:
+    with log.open("wb") as out:
+        process = subprocess.Popen(here.argv("daemon"), env=here.environment(), stderr=out, stdout=out)
+    deadline = time.monotonic() + _PATIENCE
+    while until not in log.read_text():
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise SystemExit(f"the daemon did not get as far as {until}: {log.read_text()}")
+        time.sleep(0.2)
+    return process
+
+
+def main() -> int:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=300)
+    seconds: float = parser.parse_args().seconds
+    daemons: dict[str, subprocess.Popen[bytes]] = {}
+    with tempfile.TemporaryDirectory(prefix="etcdguard-idle-") as name:
+        root = Path(name)
+        with LocalCluster(default_programs().etcd, root / "etcd", unsafe_no_fsync=True) as cluster:
+            try:
+                for role, event in (("leader", "job.finished"), ("standby", "daemon.started")):
+                    here = Installation.of(root / role, cluster)
+                    # Slots of the distant future but the one made up for: nothing is due while we look.
+                    here.settings["backup"]["schedule"] = "300d"
+                    here.save()
+                    daemons[role] = _start(here, root / f"{role}.log", event)
+                time.sleep(10)
+                before = {role: _cpu_seconds(one.pid) for role, one in daemons.items()}
+                began = time.monotonic()
+                time.sleep(seconds)
+                failed = False
+                for role, one in daemons.items():
+                    cpu = (_cpu_seconds(one.pid) - before[role]) / (time.monotonic() - began)
+                    rss = _rss(one.pid)
+                    failed |= rss > _MOST_RSS or cpu > _MOST_CPU
+                    sys.stdout.write(
+                        f"{role}: RSS {rss / 1e6:.1f} MB, CPU {cpu:.3%} of one core over {seconds:.0f} s\n"
+                    )
+            finally:
+                for one in daemons.values():
+                    one.kill()
+                    one.wait()
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

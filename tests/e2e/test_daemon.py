@@ -1,0 +1,182 @@
+"""The daemon as a process: its life by signals, what it tells systemd, its jobs; and timers instead."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from etcdguard.backup.spool import Spool
+from etcdguard.etcd.local import LocalCluster
+from etcdguard.slots import slot_time
+from tests.e2e.running import Installation
+
+PATIENCE = 120.0
+
+
+class Running:
+    """A daemon, its log as it comes, and what it sent to systemd."""
+
+    def __init__(self, here: Installation, folder: Path) -> None:
+        self.events: list[dict[str, Any]] = []
+        self.told: list[str] = []
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(str(folder / "notify"))
+        self.process = here.start(
+            "daemon", "--log-format=json", NOTIFY_SOCKET=str(folder / "notify"), WATCHDOG_USEC="3000000"
+        )
+        self.reader = threading.Thread(target=self._read_log, daemon=True)
+        self.reader.start()
+        threading.Thread(target=self._read_socket, daemon=True).start()
+
+    def _read_log(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.events.append(json.loads(line) if line.startswith("{") else {"event": line})
+
+    def _read_socket(self) -> None:
+        while data := self._socket.recv(4096):
+            self.told += data.decode().splitlines()
+
+    def count(self, event: str, **facts: Any) -> int:
+        return sum(one["event"] == event and facts.items() <= one.items() for one in list(self.events))
+
+    def wait(self, condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while not condition():
+            assert self.process.poll() is None, self.events[-5:]
+            assert time.monotonic() < deadline, self.events[-20:]
+            time.sleep(0.05)
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+
+
+@pytest.fixture
+def here(tmp_path: Path, shared_cluster: LocalCluster) -> Installation:
+    made = Installation.of(tmp_path / "here", shared_cluster)
+    made.settings["cluster"]["name"] = f"daemon-{tmp_path.name}"[:60]
+    made.settings["backup"]["schedule"] = "1h"
+    made.save()
+    return made
+
+
+@pytest.fixture
+def running(tmp_path: Path, here: Installation) -> Iterator[Callable[[], Running]]:
+    started: list[Running] = []
+
+    def start() -> Running:
+        started.append(Running(here, tmp_path))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.close()
+
+
+def test_a_life(here: Installation, running: Callable[[], Running]) -> None:
+    here.settings["defrag"] = {"schedule": "daily at 03:00 Europe/Berlin"}
+    here.settings["verify"] = {"data": "1h"}
+    here.settings["encryption"]["identity_file"] = str(here.identity_file)
+    here.save()
+    daemon = running()
+    daemon.wait(lambda: daemon.count("job.finished", job="backup", outcome="ok") > 0)
+    assert daemon.told[0] == "READY=1"
+    (backup,) = here.json("list")["backups"]
+    slot = here.json("show", backup["id"])["manifest"]["slot"]
+    assert slot_time(slot).minute == 0
+    daemon.wait(lambda: "WATCHDOG=1" in daemon.told)
+
+    here.config_path.write_text("cluster: {")
+    daemon.process.send_signal(signal.SIGHUP)
+    daemon.wait(lambda: daemon.count("daemon.reload_failed") == 1)
+    assert "RELOADING=1" in daemon.told
+    daemon.wait(lambda: daemon.told.count("READY=1") == 2)
+
+    here.settings["backup"]["schedule"] = "5s"
+    here.settings["daemon"] = {"ship": "1h"}
+    here.save()
+    daemon.process.send_signal(signal.SIGHUP)
+    daemon.wait(lambda: daemon.count("daemon.reloaded") == 1)
+    here.config_path.write_text("cluster: {")  # what runs next must not mind
+    before = daemon.count("job.started", job="backup")
+    daemon.wait(
+        lambda: (
+            daemon.count("job.started", job="backup") > before
+            and daemon.count("job.finished", job="backup", outcome="ok") > 1
+        )
+    )
+
+    daemon.process.terminate()
+    assert daemon.process.wait(PATIENCE) == 0
+    daemon.reader.join(PATIENCE)
+    assert "STOPPING=1" in daemon.told
+    assert daemon.count("daemon.stopped") == 1
+    assert Spool(here.spool).slots(here.settings["cluster"]["name"]) == {}
+
+
+def test_it_refuses_what_it_cannot_run(here: Installation) -> None:
+    here.settings["backup"]["schedule"] = "daily at 02:30 Europe/Berlim"
+    here.save()
+    error, hint = here.run("daemon", code=64).problem
+    assert "backup.schedule: unknown time zone 'Europe/Berlim'" in error
+    assert "daily at 02:00" in hint
+    del here.settings["backup"]["schedule"]
+    here.save()
+    assert "no job has a schedule" in here.run("daemon", code=64).problem[0]
+    assert "there is no schedule" in here.run("backup", "--if-due", code=64).problem[0]
+    here.settings["backup"]["schedule"] = "1h"
+    here.settings["repositories"] = []
+    here.save()
+    assert "no repository is configured" in here.run("daemon", code=64).problem[0]
+
+
+def test_timers_of_five_nodes_at_once_make_one_backup(here: Installation, tmp_path: Path) -> None:
+    nodes = [here, *(here.copy(tmp_path / f"node-{number}") for number in range(2, 6))]
+    for node in nodes:
+        node.settings["repositories"] = here.settings["repositories"]
+        node.save()
+
+    def fire(node: Installation) -> Any:
+        return node.json("backup", "--if-due")
+
+    with ThreadPoolExecutor(len(nodes)) as pool:
+        documents = list(pool.map(fire, nodes))
+    made = [one for one in documents if one["outcome"] == "created"]
+    slots = {one["slot"] for one in documents}
+    assert len(made) == len(slots)  # two only when the hour struck meanwhile
+    assert len(here.ids()) == len(slots)
+    for one in documents:
+        if one["outcome"] == "skipped":
+            assert one["satisfied"]
+            assert "the slot has backup" in one["reason"]
+
+
+def test_flags_that_exclude_each_other(here: Installation) -> None:
+    assert "do not go together" in here.run("backup", "--if-due", "--emergency", code=64).problem[0]
+    assert here.json("backup", "--spooled")["backups"] == []
+
+
+def test_a_daemon_without_etcd_stands_by_and_ends_when_told(
+    here: Installation, running: Callable[[], Running]
+) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        here.settings["cluster"]["endpoints"] = [f"http://127.0.0.1:{nobody.getsockname()[1]}"]
+        here.save()
+        daemon = running()
+        daemon.wait(lambda: daemon.count("daemon.no_lock") == 1)
+        daemon.wait(lambda: daemon.count("job.failed", job="backup", code=2) > 0)
+        daemon.process.send_signal(signal.SIGINT)
+        assert daemon.process.wait(PATIENCE) == 0
