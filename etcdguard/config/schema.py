@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
 from etcdguard.config.scalars import (
     Address,
@@ -300,7 +300,8 @@ class Restore(Section):
 class Daemon(Section):
     """The long-running process."""
 
-    listen: Address | None = None
+    listen: Address | None = "127.0.0.1:9379"
+    """Where the status page and the metrics are; null: nowhere."""
     election: bool = True
     """Whether one daemon of the cluster acts, by a lock in etcd, or every one."""
     catch_up: bool = True
@@ -311,10 +312,22 @@ class Daemon(Section):
     """A job that takes longer is ended."""
 
 
+class Webhook(Section):
+    """Somebody who is told when something is wrong."""
+
+    url: SecretUrl
+    format: Literal["json", "slack"] = "json"
+
+
+def _webhook(value: Any) -> Any:
+    """A URL alone is a webhook in the usual format."""
+    return {"url": value} if isinstance(value, str) else value
+
+
 class Notify(Section):
     """Who is told."""
 
-    webhooks: tuple[SecretUrl, ...] = ()
+    webhooks: tuple[Annotated[Webhook, BeforeValidator(_webhook)], ...] = ()
 
 
 class Config(Section):

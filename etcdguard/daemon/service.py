@@ -18,6 +18,9 @@ from etcdguard.daemon.election import Alone, Election, EtcdElection
 from etcdguard.daemon.engine import Daemon
 from etcdguard.daemon.jobs import CLUSTER_JOBS, Job, jobs_of
 from etcdguard.daemon.notify import Notifier
+from etcdguard.daemon.observe.observer import Observer
+from etcdguard.daemon.observe.survey import Survey
+from etcdguard.daemon.observe.webhooks import Messenger, Webhook
 from etcdguard.daemon.runner import ChildRunner
 from etcdguard.errors import EtcdGuardError
 from etcdguard.log import get_logger
@@ -73,30 +76,35 @@ class Service:
             version=__version__,
             wanted={"ship": lambda: _spool_waits(loaded.config)},
         )
+        observer = self._observer(loaded, app, runner, daemon)
         before = self._take_signals()
         _log.info("daemon.started", cluster=loaded.config.cluster.name, jobs=[job.name for job in jobs])
         self._notifier.ready(f"{len(jobs)} jobs")
         try:
-            self._loop(daemon, loaded, election)
+            self._loop(daemon, loaded, election, observer)
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
         _log.info("daemon.stopped")
 
-    def _loop(self, daemon: Daemon, loaded: Loaded, election: Election) -> None:
+    def _loop(self, daemon: Daemon, loaded: Loaded, election: Election, observer: Observer) -> None:
         alive_at = 0.0
         while not self._terminate:
             pause = daemon.tick()
+            observer.tick()
             if self._notifier.watchdog_seconds and time.monotonic() >= alive_at:
                 self._notifier.alive()
                 alive_at = time.monotonic() + self._notifier.watchdog_seconds / 3
             self._wait(pause)
             if self._hang_up:
                 self._hang_up = False
-                loaded, election = self._reload(daemon, loaded, election)
+                loaded, election, observer = self._reload(daemon, loaded, election, observer)
         self._end(daemon, election)
+        observer.close()
 
-    def _reload(self, daemon: Daemon, loaded: Loaded, election: Election) -> tuple[Loaded, Election]:
+    def _reload(
+        self, daemon: Daemon, loaded: Loaded, election: Election, observer: Observer
+    ) -> tuple[Loaded, Election, Observer]:
         self._notifier.reloading()
         try:
             new = self._load()
@@ -107,14 +115,16 @@ class Service:
             daemon.keep(error.message)
             _log.error("daemon.reload_failed", error=error.message, hint=error.hint)
             self._notifier.ready("the new configuration cannot be used, the old one stays")
-            return loaded, election
+            return loaded, election, observer
         if _elected_by(new.config) != _elected_by(loaded.config):
             election.close()
             election = self._election(app)
         daemon.reload(jobs, runner, election)
+        observer.close()
+        observer = self._observer(new, app, runner, daemon)
         _log.info("daemon.reloaded", jobs=[job.name for job in jobs])
         self._notifier.ready(f"{len(jobs)} jobs")
-        return new, election
+        return new, election, observer
 
     def _end(self, daemon: Daemon, election: Election) -> None:
         """Ask the jobs to end, then end them, then give the lock up: in under a minute, even without etcd."""
@@ -164,6 +174,22 @@ class Service:
         if not app.config.daemon.election:
             return Alone()
         return EtcdElection(lambda: app.lock("daemon"), app.slot_marks(), CLUSTER_JOBS)
+
+    def _observer(self, loaded: Loaded, app: App, runner: ChildRunner, daemon: Daemon) -> Observer:
+        config = loaded.config
+        names = [repository.name for repository in config.repositories]
+        webhooks = [Webhook(one.url, one.format) for one in config.notify.webhooks]
+        observer = Observer(
+            lambda: daemon.state,
+            Survey(names, runner, app.clock),
+            Messenger(webhooks, config.cluster.name, app.node),
+            app.clock,
+            config.backup.schedule,
+        )
+        if config.daemon.listen is not None:
+            host, _, port = config.daemon.listen.rpartition(":")
+            observer.listen(host.strip("[]"), int(port))
+        return observer
 
     def _runner(self, loaded: Loaded) -> ChildRunner:
         """Jobs get the text we run with, whatever becomes of the file."""

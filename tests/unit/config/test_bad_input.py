@@ -158,7 +158,11 @@ _CASES = {
         "thresholds.certificates: it would fail before it warns: warn < 1h, fail < 1d",
         "fail past warn",
     ),
-    "webhook": (MINIMAL + "notify: {webhooks: ['ftp://x']}\n", "notify.webhooks[0]: not an http", "https://"),
+    "webhook": (
+        MINIMAL + "notify: {webhooks: ['ftp://x']}\n",
+        "notify.webhooks[0].url: not an http",
+        "https://",
+    ),
     "cert-without-key": (
         MINIMAL.replace("name: prod", "name: prod\n  cert: a.pem"),
         ":1: cluster: cert and key belong together, key is missing",

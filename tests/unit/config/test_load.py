@@ -160,7 +160,7 @@ def test_secrets_redact_themselves(config_file: Path) -> None:
     loaded = load(config_file, {"ETCDGUARD_PASSWORD": "hunter2"}, {})
     shown = redacted(loaded.config)
     assert shown["cluster"]["password"] == "(redacted)"
-    assert shown["notify"]["webhooks"] == ["(redacted)"]
+    assert shown["notify"]["webhooks"] == [{"url": "(redacted)", "format": "json"}]
     assert "hunter2" not in f"{loaded!r} {loaded.config} {shown}"
 
 
