@@ -8,12 +8,22 @@ from datetime import datetime
 from typing import Any, Literal, get_args
 
 from etcdguard.daemon.state import DaemonState
+from etcdguard.slots import Schedule
 
-__all__ = ["Check", "CheckOutcome", "ListedBackup", "RepositoryFacts", "last_checks", "listed"]
+__all__ = [
+    "Check",
+    "CheckOutcome",
+    "ListedBackup",
+    "RepositoryFacts",
+    "last_checks",
+    "listed",
+    "missed_slots",
+]
 
 CheckOutcome = Literal["OK", "WARN", "FAIL", "SKIP"]
 _OUTCOMES: tuple[CheckOutcome, ...] = get_args(CheckOutcome)
 
+_MOST_MISSED = 100
 _REMEMBERED = 200
 """Backups of each repository that are remembered one by one, the newest."""
 
@@ -81,6 +91,15 @@ def _backups(documents: Iterable[Mapping[str, Any]]) -> Iterable[ListedBackup]:
             verified_level=one["verified_level"],
             verified_at=None if verified_at is None else datetime.fromisoformat(verified_at),
         )
+
+
+def missed_slots(one: RepositoryFacts, schedule: Schedule, state: DaemonState) -> int:
+    """How many backups the repository should have had since its newest, at most 100.
+
+    One may just be in the making. A repository without any is measured from the daemon's start.
+    """
+    since = state.started_at if one.newest is None else one.newest.created_at
+    return len(schedule.between(since, state.at, most=_MOST_MISSED))
 
 
 @dataclass(frozen=True)

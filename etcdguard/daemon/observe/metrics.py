@@ -11,8 +11,9 @@ from datetime import datetime
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 
-from etcdguard.daemon.observe.facts import CheckOutcome, RepositoryFacts, last_checks
+from etcdguard.daemon.observe.facts import CheckOutcome, RepositoryFacts, last_checks, missed_slots
 from etcdguard.daemon.state import DaemonState, JobState
+from etcdguard.slots import Schedule
 
 __all__ = ["CHECK_OUTCOMES", "exposition"]
 
@@ -22,19 +23,32 @@ CHECK_OUTCOMES: dict[CheckOutcome, int] = {"OK": 0, "WARN": 1, "FAIL": 2, "SKIP"
 _MOST_CHECKS = 200
 
 
-def exposition(state: DaemonState, repositories: Sequence[RepositoryFacts], messages_lost: int) -> bytes:
-    """Everything there is to scrape, now. ``messages_lost``: to webhooks, since the start."""
+def exposition(
+    state: DaemonState,
+    repositories: Sequence[RepositoryFacts],
+    schedule: Schedule | None,
+    messages_lost: int,
+) -> bytes:
+    """Everything there is to scrape, now.
+
+    ``schedule`` is that of the backups; ``messages_lost`` counts those to webhooks since the start.
+    """
     registry = CollectorRegistry()
-    registry.register(_Collector(state, repositories, messages_lost))
+    registry.register(_Collector(state, repositories, schedule, messages_lost))
     return generate_latest(registry)
 
 
 class _Collector:
     def __init__(
-        self, state: DaemonState, repositories: Sequence[RepositoryFacts], messages_lost: int
+        self,
+        state: DaemonState,
+        repositories: Sequence[RepositoryFacts],
+        schedule: Schedule | None,
+        messages_lost: int,
     ) -> None:
         self._state = state
         self._repositories = repositories
+        self._schedule = schedule
         self._messages_lost = messages_lost
 
     def collect(self) -> Iterator[Metric]:
@@ -42,6 +56,8 @@ class _Collector:
         yield from _jobs(self._state.jobs)
         yield from _checks(self._state)
         yield from _stored(self._repositories)
+        if self._schedule is not None:
+            yield _missed(self._state, self._repositories, self._schedule)
         yield CounterMetricFamily(
             "etcdguard_webhook_failures", "Messages that no webhook took.", value=self._messages_lost
         )
@@ -127,6 +143,18 @@ def _stored(repositories: Iterable[RepositoryFacts]) -> Iterator[Metric]:
             if at is not None:
                 verified.add_metric([one.name, level], _time(at))
     yield from (up, count, total, newest, revision, database, stored, keys, verified)
+
+
+def _missed(state: DaemonState, repositories: Iterable[RepositoryFacts], schedule: Schedule) -> Metric:
+    missed = GaugeMetricFamily(
+        "etcdguard_backup_missed_slots",
+        "Scheduled backups since the repository's newest; one may be in the making.",
+        labels=["repository"],
+    )
+    for one in repositories:
+        if one.asked_at is not None:
+            missed.add_metric([one.name], missed_slots(one, schedule, state))
+    return missed
 
 
 def _one(name: str, help_text: str, value: float | bool) -> Metric:

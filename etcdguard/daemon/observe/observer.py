@@ -85,7 +85,10 @@ class Observer:
         return Answer(render(state, self._survey.facts, self._problems(state)), _HTML_TYPE)
 
     def _metrics(self) -> Answer:
-        return Answer(exposition(self._state(), self._survey.facts, self._messenger.failed), _METRICS_TYPE)
+        return Answer(
+            exposition(self._state(), self._survey.facts, self._schedule, self._messenger.failed),
+            _METRICS_TYPE,
+        )
 
     def _healthy(self) -> Answer:
         """Whether the daemon's loop goes round."""

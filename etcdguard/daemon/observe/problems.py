@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
 
-from etcdguard.daemon.observe.facts import RepositoryFacts, last_checks
+from etcdguard.daemon.observe.facts import RepositoryFacts, last_checks, missed_slots
 from etcdguard.daemon.state import DaemonState
 from etcdguard.slots import Schedule
 
@@ -85,18 +85,17 @@ def _repositories(
             )  # fmt: skip
         if schedule is None or one.asked_at is None:
             continue
-        since = state.started_at if one.newest is None else one.newest.created_at
-        passed = len(schedule.between(since, state.at, most=_CRITICAL_SLOTS))
-        if passed < _WARNING_SLOTS:
+        missed = missed_slots(one, schedule, state)
+        if missed < _WARNING_SLOTS:
             continue
         what = (
             "holds no backup"
             if one.newest is None
-            else f"has had no new backup for {_hours(state.at - since)}"
+            else f"has had no new backup for {_hours(state.at - one.newest.created_at)}"
         )
         yield Problem(
             f"age:{one.name}",
-            "critical" if passed >= _CRITICAL_SLOTS or one.newest is None else "warning",
+            "critical" if missed >= _CRITICAL_SLOTS or one.newest is None else "warning",
             f"repository {one.name} {what}",
             "see the backup job's last error, and what waits in the spool",
         )

@@ -10,6 +10,7 @@ from typing import Any
 from prometheus_client.parser import text_string_to_metric_families
 
 from etcdguard.daemon.observe.metrics import exposition
+from etcdguard.slots import parse_schedule
 from tests.unit.daemon.observe.states import CHECKS, HOUR, MINUTE, NOW, job, repository, run, state
 
 DOCUMENTED = Path(__file__).parents[4] / "docs" / "metrics.md"
@@ -35,7 +36,7 @@ def everything() -> dict[tuple[str, tuple[str, ...]], float]:
         replace(repository(name="offsite"), error="unreachable"),
         replace(repository(name="new"), asked_at=None, error="denied"),
     ]
-    return samples(state(*jobs), repositories, 7)
+    return samples(state(*jobs), repositories, parse_schedule(["30m"]), 7)
 
 
 def test_jobs() -> None:
@@ -72,6 +73,8 @@ def test_repositories() -> None:
     for level in ("data", "drill"):  # a drill proves more than the data check
         at = found["etcdguard_verified_last_timestamp_seconds", (level, "main")]
         assert at == (NOW - MINUTE).timestamp()
+    assert found["etcdguard_backup_missed_slots", ("main",)] == 2
+    assert found["etcdguard_backup_missed_slots", ("offsite",)] == 48  # since the daemon was started
     assert found["etcdguard_repository_backups", ("offsite",)] == 0
     assert ("etcdguard_repository_backups", ("new",)) not in found
 
@@ -81,7 +84,7 @@ def test_the_daemon() -> None:
     assert found["etcdguard_build_info", ("1.0",)] == 1
     assert (found["etcdguard_leader", ()], found["etcdguard_lock_available", ()]) == (1, 1)
     assert found["etcdguard_webhook_failures_total", ()] == 7
-    other = samples(state(role="no_lock", config_problem="x"), [], 0)
+    other = samples(state(role="no_lock", config_problem="x"), [], None, 0)
     assert (other["etcdguard_leader", ()], other["etcdguard_lock_available", ()]) == (0, 0)
     assert other["etcdguard_config_last_reload_successful", ()] == 0
 
