@@ -65,13 +65,13 @@ def check_target(
         return
     elif not target.is_dir():
         yield Refused(f"{target} is not a directory", hint="check the member's data_dir and wal_dir")
+    elif not os.access(target, os.R_OK | os.X_OK) or machine.uid not in (0, target.stat().st_uid):
+        yield Refused(f"{target} belongs to another user", hint="run as root, or as the user etcd runs as")
     elif below := [target / name for name in _BELOW if machine.is_mount(target / name)]:
         yield Refused(
             f"{below[0]} is a mount point, and etcd's own directories must be plain ones",
             hint="for a WAL on a disk of its own give etcd --wal-dir, and the member wal_dir",
         )
-    elif not os.access(target, os.R_OK | os.X_OK) or machine.uid not in (0, target.stat().st_uid):
-        yield Refused(f"{target} belongs to another user", hint="run as root, or as the user etcd runs as")
     elif not is_etcd(contents(target)):
         yield Refused(
             f"{target} holds something that is not etcd's",

@@ -52,9 +52,7 @@ def _filesystem(directory: Path) -> Filesystem:
 
 def _is_mount(path: Path) -> bool:
     """Of bind mounts too, which ``os.path.ismount`` cannot tell from their own file system."""
-    if path.is_symlink():
-        return False
-    real = str(path.resolve())
+    real = str(path.parent.resolve() / path.name)  # nothing is ever mounted on a link
     lines = (_PROC / "self" / "mountinfo").read_text().splitlines()
     return any(_unescaped(line.split(" ")[4]) == real for line in lines)
 

@@ -9,6 +9,8 @@ import pytest
 from etcdguard.errors import EtcdGuardError, PartialFailure, Refused
 from etcdguard.restore.directories import mount_points
 from etcdguard.restore.plan import located
+from etcdguard.restore.stage import owner_of
+from etcdguard.storage.durable import remove_tree
 from tests.unit.restore.fleet import HOSTS, Fleet, lost
 from tests.unit.restore.world import World
 
@@ -125,3 +127,16 @@ def test_a_disk_that_appears_in_the_middle_is_refused(fleet: Fleet) -> None:
     fleet.fault, fleet.mounts = (lambda *_: None), frozenset({fleet.data("cp2")})
     fleet.run()
     fleet.assert_restored()
+
+
+def test_a_directory_that_is_gone_gets_the_owner_of_the_other_one(tmp_path: Path) -> None:
+    member = World.make(tmp_path).plan.member("m2")
+    data, wal = member.places
+    here = data.target.stat().st_uid, data.target.stat().st_gid
+    remove_tree(wal.target)
+    assert owner_of(member, wal) == here
+    wal.target.mkdir()
+    remove_tree(data.target)
+    assert owner_of(member, data) == here
+    wal.target.rmdir()
+    assert owner_of(member, data) is None
