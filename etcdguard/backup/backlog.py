@@ -29,14 +29,18 @@ class Backlog:
         self._shipper = shipper
         self._progress = progress
 
-    def ship_all(self) -> list[Delivery]:
+    def ship_all(self, *, but: SpoolEntry | None = None) -> list[Delivery]:
         """Deliver complete entries of earlier runs, oldest first; discard what a crash left incomplete.
+
+        ``but`` is this run's own entry.
 
         Entries of another cluster are left for its own runs: they belong into another folder. One that cannot
         be read is left for a person, and must not keep new backups from being taken.
         """
         deliveries = []
         for entry in self._spool.entries():
+            if entry == but:
+                continue
             try:
                 backup = entry.backup()
             except Corruption as error:

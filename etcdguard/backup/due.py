@@ -97,6 +97,8 @@ class DueBackup:
         self._clock = clock
         self._emergency = emergency
         self._patience = patience
+        self._unknown: set[str] = set()
+        """Repositories that did not answer: asking them again would take the slot's time."""
 
     def run(self) -> DueReport:
         """Take it, or say why not. Raises what BackupJob raises; the reason is kept for the slot's record."""
@@ -128,9 +130,12 @@ class DueBackup:
         if waiting is not None:
             return f"backup {waiting} of this slot waits in the spool of this node"
         for catalog in self._catalogs:
+            if catalog.store.name in self._unknown:
+                continue
             try:
                 decision = catalog.ledger.decision(slot)
             except (RepositoryError, Corruption) as error:
+                self._unknown.add(catalog.store.name)
                 _log.warning("slot.unknown", repository=catalog.store.name, slot=slot, error=error.message)
                 continue
             if decision is not None:
@@ -210,6 +215,8 @@ class DueBackup:
         current = self._schedule.latest(now)
         reasons = self._read("reasons")
         for catalog in self._catalogs:
+            if catalog.store.name in self._unknown:
+                continue
             try:
                 decided, missed = catalog.ledger.known(now - _LOOK_BACK, now)
                 if not decided:

@@ -105,7 +105,7 @@ class BackupJob:
         self._progress = progress
 
     def run(self) -> BackupReport:
-        """Ship what earlier runs left, then take, spool and ship a new backup.
+        """Ship what earlier runs left, and take, spool and ship a new backup.
 
         A repository that fails is in the report; RepositoryError is raised when all of them fail, with the
         backup safe in the spool. Raises Locked, SpoolFailed, EtcdUnreachable, ClusterUnhealthy or Corruption.
@@ -113,13 +113,16 @@ class BackupJob:
         started = self._clock.monotonic()
         backlog = self._backlog()
         with self._spool.locked(self._options.spool_patience):
-            shipped = backlog.ship_all()
+            # A slot's time is short: its snapshot comes before what waits for a repository.
+            shipped = backlog.ship_all() if self._options.slot is None else []
             entry = self._spool.new_entry()
             try:
                 backup = self._take(entry)
             except BaseException:
                 entry.discard()
                 raise
+            if self._options.slot is not None:
+                shipped = backlog.ship_all(but=entry)
             delivery = backlog.ship(entry, backup)
         if not delivery.committed and delivery.superseded_by is None:
             raise _not_delivered(delivery)

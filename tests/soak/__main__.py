@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import random
+import shutil
+import signal
 import sys
 import tempfile
 from collections import Counter
@@ -21,7 +23,9 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--slot", type=int, default=15, help="seconds between two slots")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
+    parser.add_argument("--logs", type=Path, help="keep the daemons' logs in this folder")
     chosen = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that everything started is ended
     narrate(f"seed {chosen.seed}")
     with tempfile.TemporaryDirectory(prefix="etcdguard-soak-") as name:
         root = Path(name)
@@ -40,6 +44,9 @@ def main() -> int:
                     for _ in node.events(event)
                 )
                 narrate(f"{node.name}: {dict(events)}")
+                if chosen.logs is not None:
+                    chosen.logs.mkdir(parents=True, exist_ok=True)
+                    shutil.copy(node.log, chosen.logs / f"{node.name}.log")
     narrate(
         f"{found.slots} slots, {found.backups} backups, {len(found.missed)} missed, "
         f"{found.superseded} dropped because another was first"
