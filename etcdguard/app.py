@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from etcdguard.etcd.metrics import Scraper
     from etcdguard.prune import Pruner
     from etcdguard.storage.base import RepositoryStore
-    from etcdguard.verify import Verifier
+    from etcdguard.verify import Verifier, VerifyResult
 
 __all__ = ["App", "SystemClock"]
 
@@ -102,12 +102,12 @@ class App:
 
         return Scraper(self.connection(), self.config.cluster.metrics_urls, self.clock.now)
 
-    def lock(self, name: str) -> LeaseLock:
+    def lock(self, name: str, endpoints: Sequence[str] = ()) -> LeaseLock:
         """The cluster's lock of that name, not yet acquired; ``maintenance`` covers what burdens a member."""
         from etcdguard.etcd.lock import LeaseLock, lock_key
 
         key = lock_key(self.config.cluster.name, name)
-        return LeaseLock.on(self.connection(), key, f"{self.node} pid {os.getpid()}", self.clock.now)
+        return LeaseLock.on(self.connection(endpoints), key, f"{self.node} pid {os.getpid()}", self.clock.now)
 
     def slot_marks(self) -> SlotMarks:
         """What the daemons that led have left in etcd."""
@@ -225,6 +225,16 @@ class App:
     def record(self, catalog: Catalog, kind: str, facts: Mapping[str, Any]) -> None:
         """Append an event to a repository's audit trail, signed where there is a key."""
         catalog.trail.record(kind, facts, at=self.clock.now(), actor=self.node, signer=self.signer)
+
+    def record_verification(self, catalog: Catalog, results: Sequence[VerifyResult]) -> None:
+        """Leave them in the trail; a reader who may not write there has verified all the same."""
+        if self.signer is None:
+            return  # an unsigned event would be believed by nobody
+        facts = [{"id": one.id, "level": one.level, "outcome": one.outcome} for one in results]
+        try:
+            self.record(catalog, "verify", {"results": facts})
+        except RepositoryError as error:
+            _log.warning("verify.not_recorded", repository=catalog.store.name, error=error.message)
 
     # -- keys --------------------------------------------------------------------------------------------
 

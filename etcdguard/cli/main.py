@@ -39,6 +39,7 @@ COMMANDS = {
     ),
     "node": Entry("etcdguard.cli.node", "Carry out steps of a restore on this machine", hidden=True),
     "member": Entry("etcdguard.cli.member", "Replace a member of a cluster that is alive"),
+    "defrag": Entry("etcdguard.cli.defrag", "Defragment the members that are worth it, one after the other"),
     "demo": Entry("etcdguard.cli.demo", "Back up, lose and restore a throwaway cluster"),
 }
 """Name to module, in the order of the help. A new command is a module with ``command`` and a line here."""

@@ -12,10 +12,9 @@ from etcdguard.cli.options import output_option
 from etcdguard.cli.output import Document, table
 from etcdguard.cli.selection import identity_option, repository_option
 from etcdguard.cli.session import Session
-from etcdguard.errors import Corruption, RepositoryError, UsageError
+from etcdguard.errors import Corruption, UsageError
 
 if TYPE_CHECKING:
-    from etcdguard.app import App
     from etcdguard.catalog import Catalog
     from etcdguard.verify import VerifyResult
 
@@ -66,7 +65,7 @@ def command(
         def use(catalog: Catalog) -> list[VerifyResult]:
             verifier = app.verifier(catalog, progress, identity)
             results = verifier.every(level) if every else verifier.one(backup or "latest", level)
-            _record(app, catalog, results)
+            app.record_verification(catalog, results)
             return results
 
         results = app.first_catalog(repository, use)
@@ -83,21 +82,6 @@ def command(
             f"{len(failed)} of {len(results)} backups failed verification",
             hint="take a new backup now; restore only from one that is sound, or from another repository",
         )
-
-
-def _record(app: App, catalog: Catalog, results: list[VerifyResult]) -> None:
-    """Leave the results in the audit trail; a reader who may not write there has verified all the same."""
-    from etcdguard.log import get_logger
-
-    if app.signer is None:
-        return  # an unsigned event would be believed by nobody
-    facts = [{"id": one.id, "level": one.level, "outcome": one.outcome} for one in results]
-    try:
-        catalog.trail.record(
-            "verify", {"results": facts}, at=app.clock.now(), actor=app.node, signer=app.signer
-        )
-    except RepositoryError as error:
-        get_logger().warning("verify.not_recorded", repository=catalog.store.name, error=error.message)
 
 
 def _table(document: Document) -> str:

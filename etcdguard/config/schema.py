@@ -233,6 +233,8 @@ class Backup(Section):
 
 Count = Annotated[int, Field(ge=0)]
 
+Share = Annotated[float, Field(gt=0, lt=1)]
+
 
 class Retention(Section):
     """Which backups a prune keeps. An absent section keeps everything."""
@@ -266,9 +268,23 @@ class Verify(Section):
 
 
 class Defrag(Section):
-    """When members are considered for defragmentation."""
+    """When members are considered for defragmentation, which are worth it, and what may be risked for it."""
 
     schedule: ScheduleText | None = None
+    fragmentation: Share = 0.45
+    min_size: Size = 100 * 2**20
+    min_free: Size = 100 * 2**20
+    quota_usage: Share = 0.8
+    quota: Size | None = None
+    """Only where etcd tells its quota neither in its status nor in its metrics."""
+    at_most_every: Duration = parse_duration("24h")
+    backup_age: Duration = parse_duration("1h")
+    settle: Duration = parse_duration("30s")
+    max_duration: Duration = parse_duration("1m")
+    disk_reserve: Size = 512 * 2**20
+    compact_age: Duration = parse_duration("5m")
+    small_clusters: bool = False
+    """One or two voters: the cluster stops while one of them is defragmented."""
 
 
 class Checks(Section):

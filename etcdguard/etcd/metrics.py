@@ -78,6 +78,12 @@ class MetricsPage:
         """The sample of that name without labels; None where this etcd has none."""
         return self._samples.get(name, {}).get(())
 
+    def total(self, name: str, **labels: str) -> float | None:
+        """The sum of the samples of that name that have those labels; None where there is none."""
+        wanted = set(labels.items())
+        found = [value for of, value in self._samples.get(name, {}).items() if wanted <= set(of)]
+        return sum(found) if found else None
+
     def label(self, name: str, label: str) -> str | None:
         """That label of the only sample of that name."""
         found = [dict(labels).get(label) for labels in self._samples.get(name, {})]

@@ -1,0 +1,317 @@
+"""Turns of a run that real clusters take only by chance: a made-up cluster that answers as it is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from etcdguard.errors import ClusterUnhealthy, EtcdGuardError, EtcdUnreachable, Locked
+from etcdguard.etcd.source import Alarm, EndpointFailure
+from etcdguard.maintenance.defrag.facts import MIB, History, Policy
+from etcdguard.maintenance.defrag.history import facts_of, read_history
+from etcdguard.maintenance.defrag.plan import DefragReport, FreshBackup
+from etcdguard.maintenance.defrag.run import DefragJob, Environment
+from etcdguard.maintenance.defrag.survey import Observation
+from etcdguard.model import ClusterTopology, MemberStatus
+from tests.support.backups import ManualClock
+from tests.support.defrag_facts import GIB, NOW, facts
+
+POLICY = Policy()
+
+
+@dataclass
+class MadeUp:
+    """Three members: a1 leads. ``shrinks_to`` is what a defragmentation leaves of each, in bytes."""
+
+    statuses_: dict[str, MemberStatus] = field(
+        default_factory=lambda: {f"a{n}": status_of(n) for n in (1, 2, 3)}
+    )
+    alarms_: tuple[Alarm, ...] = ()
+    shrinks_to: int = 100 * MIB
+    calls: list[str] = field(default_factory=list)
+    handing_over: str = "works"
+    defragmenting: Callable[[str], bool] = lambda _endpoint: True
+    after_disarm: tuple[Alarm, ...] = ()
+    lease: EtcdGuardError | None = None
+    locked_by: str | None = None
+
+    def _at(self, endpoint: str) -> MemberStatus:
+        return next(one for one in self.statuses_.values() if one.endpoint == endpoint)
+
+    def change(self, **changes: Any) -> None:
+        self.statuses_ = {key: replace(one, **changes) for key, one in self.statuses_.items()}
+
+    # -- the cluster
+
+    def statuses(self) -> list[MemberStatus | EndpointFailure]:
+        return list(self.statuses_.values())
+
+    def status(self, endpoint: str) -> MemberStatus:
+        return self._at(endpoint)
+
+    def topology(self, endpoint: str | None = None) -> ClusterTopology:
+        return ClusterTopology("c1", tuple(facts(int(key[1:])).member for key in self.statuses_))
+
+    def linearizable_read(self, endpoint: str) -> None:
+        self._at(endpoint)
+
+    def alarms(self, endpoint: str) -> tuple[Alarm, ...]:
+        return self.alarms_
+
+    def defragment(self, endpoint: str, timeout: float) -> bool:
+        one = self._at(endpoint)
+        self.calls.append(f"defragment {one.member_id}")
+        answered = self.defragmenting(endpoint)
+        self.statuses_[one.member_id] = replace(
+            self._at(endpoint), db_size=self.shrinks_to, db_size_in_use=min(self.shrinks_to, 90 * MIB)
+        )
+        return answered
+
+    def move_leader(self, endpoint: str, target_id: str) -> None:
+        self.calls.append(f"move_leader {target_id}")
+        if self.handing_over == "refused":
+            raise ClusterUnhealthy("bad leader transferee", hint="-")
+        if self.handing_over == "elsewhere":
+            target_id = next(key for key in self.statuses_ if key not in ("a1", target_id))
+        if self.handing_over != "ignored":
+            self.change(leader_id=target_id, raft_term=8)
+        if self.handing_over == "works, the answer is lost":
+            raise EtcdUnreachable("no answer in time", hint="-")
+
+    def compact(self, endpoint: str, revision: int, timeout: float) -> None:
+        self.calls.append(f"compact {revision}")
+
+    def disarm(self, endpoint: str, alarm: Alarm) -> None:
+        self.calls.append(f"disarm {alarm.member_id}")
+        self.alarms_ = self.after_disarm
+
+    # -- the lock
+
+    def acquire(self) -> None:
+        if self.lease is not None:
+            raise self.lease
+
+    def require(self) -> None: ...
+
+    def holder(self) -> object | None:
+        return self.locked_by
+
+    def release(self) -> None:
+        self.calls.append("release")
+
+
+def status_of(number: int) -> MemberStatus:
+    found = facts(number).status
+    assert found is not None
+    return found
+
+
+@dataclass
+class Run:
+    cluster: MadeUp
+    policy: Policy = POLICY
+    events: list[Mapping[str, Any]] = field(default_factory=list)
+    quota: int | None = 2 * GIB
+    fresh: FreshBackup | None = None
+    slept: list[float] = field(default_factory=list)
+
+    def job(self) -> DefragJob:
+        clock = ManualClock()
+
+        def sleep(seconds: float) -> None:
+            self.slept.append(seconds)
+            clock.moment += timedelta(seconds=seconds)
+
+        def take() -> FreshBackup:
+            self.cluster.calls.append("backup")
+            return FreshBackup("taken", NOW, "data")
+
+        def history(cluster_id: str) -> History:
+            return read_history(self.events, cluster_id)
+
+        def record(report: DefragReport) -> None:
+            self.events.append({"at": NOW.isoformat(), **facts_of(report)})
+
+        return DefragJob(
+            Environment(
+                cluster=self.cluster,
+                lock=self.cluster,
+                observe=lambda _member, _status: Observation(quota=self.quota),
+                history=history,
+                fresh_backup=lambda _cluster: self.fresh,
+                take_backup=take,
+                record=record,
+                shield=lambda _name, _timeout: nullcontext(),
+                clock=clock,
+                sleep=sleep,
+                tell=lambda _line: None,
+            ),
+            self.policy,
+        )
+
+    def run(self) -> DefragReport:
+        return self.job().run()
+
+
+def test_the_whole_way() -> None:
+    cluster = MadeUp()
+    run = Run(cluster)
+    report = run.run()
+    assert (report.outcome, report.reason) == ("done", None)
+    assert cluster.calls == [
+        "backup",
+        *("defragment a2", "defragment a3"),
+        "move_leader a3",
+        "defragment a1",
+        "release",
+    ]
+    assert run.slept.count(POLICY.settle) == 3
+    assert run.slept.count(POLICY.leader_settle) == 1
+    assert [one.after for one in report.results] == [100 * MIB] * 3
+
+
+def test_a_fresh_backup_is_enough() -> None:
+    cluster = MadeUp()
+    report = Run(cluster, fresh=FreshBackup("fresh", NOW, "data")).run()
+    assert report.backup is not None
+    assert report.backup.id == "fresh"
+    assert "backup" not in cluster.calls
+
+
+def test_a_member_that_did_not_shrink_ends_the_run() -> None:
+    cluster = MadeUp(shrinks_to=400 * MIB)
+    report = Run(cluster).run()
+    assert report.outcome == "failed"
+    assert report.reason == "etcd-2: it did not shrink"
+    assert cluster.calls == ["backup", "defragment a2", "release"]
+
+
+def test_a_connection_that_breaks_ends_the_run() -> None:
+    def broken(_endpoint: str) -> bool:
+        raise EtcdUnreachable("connection reset", hint="-")
+
+    cluster = MadeUp(defragmenting=broken)
+    report = Run(cluster).run()
+    assert report.reason == "etcd-2: connection reset, though it serves again"
+    assert cluster.calls.count("defragment a2") == 1
+    assert len(cluster.calls) == 3
+
+
+@pytest.mark.parametrize("how", ["refused", "ignored"])
+def test_a_leader_that_stays_is_skipped_and_counted(how: str) -> None:
+    cluster = MadeUp(handing_over=how)
+    run = Run(cluster)
+    report = run.run()
+    assert report.outcome == "partial"
+    assert [one.outcome for one in report.results] == ["done", "done", "skipped"]
+    assert "handing over failed" in (report.reason or "")
+    assert "defragment a1" not in cluster.calls
+    assert run.job().plan().plan.survey.leader_id == "a1"
+    assert read_history(run.events, "c1").failures == 1
+
+
+def test_an_answer_lost_is_not_a_failure() -> None:
+    cluster = MadeUp(handing_over="works, the answer is lost")
+    assert Run(cluster).run().outcome == "done"
+
+
+def test_a_leader_elected_elsewhere_ends_the_run() -> None:
+    cluster = MadeUp(handing_over="elsewhere")
+    report = Run(cluster).run()
+    assert report.outcome == "partial"
+    assert "after handing over, the leader is a2, not a3" in (report.reason or "")
+    assert "defragment a1" not in cluster.calls
+
+
+def test_three_failures_and_then_no_more() -> None:
+    run = Run(MadeUp(shrinks_to=400 * MIB))
+    for _ in range(3):
+        assert run.run().outcome == "failed"
+    calls = len(run.cluster.calls)
+    with pytest.raises(EtcdGuardError, match="the last 3 runs failed"):
+        run.run()
+    assert run.cluster.calls[calls:] == ["release"]
+    run.policy = replace(POLICY, max_failures=99)
+    run.cluster.shrinks_to = 100 * MIB
+    assert run.run().outcome == "done"
+    assert read_history(run.events, "c1").failures == 0
+
+
+def full(**changes: Any) -> MadeUp:
+    """Out of space, nearly all of it history; etcd grants no lease."""
+    cluster = MadeUp(
+        alarms_=(Alarm("a2", "NOSPACE"), Alarm("a3", "NOSPACE")),
+        lease=ClusterUnhealthy("database space exceeded", hint="-"),
+        **changes,
+    )
+    cluster.change(db_size=2 * GIB, db_size_in_use=2 * GIB - 1, errors=("memberID:162 alarm:NOSPACE ",))
+    return cluster
+
+
+def test_out_of_space() -> None:
+    cluster = full()
+    run = Run(cluster)
+    report = run.run()
+    assert (report.outcome, report.reason, report.disarmed, report.compacted) == ("done", None, True, 4000)
+    assert cluster.calls == [
+        "backup",
+        "compact 4000",
+        "defragment a2",
+        "defragment a3",
+        "move_leader a3",
+        "defragment a1",
+        "disarm a2",
+        "disarm a3",
+        "release",
+    ]
+    assert 0 < max(run.slept) <= POLICY.compact_age, "what is younger was waited for"
+
+
+def test_out_of_space_and_the_lock_is_held_from_before() -> None:
+    cluster = full(locked_by="somebody")
+    with pytest.raises(Locked, match="somebody"):
+        Run(cluster).run()
+    assert cluster.calls == []
+
+
+def test_no_lock_for_another_reason() -> None:
+    cluster = MadeUp(lease=ClusterUnhealthy("no leader", hint="-"))
+    with pytest.raises(ClusterUnhealthy, match="no leader"):
+        Run(cluster).run()
+    assert cluster.calls == []
+
+
+def test_out_of_space_because_of_what_lives() -> None:
+    cluster = full(shrinks_to=2 * GIB - 100 * MIB)
+    report = Run(cluster).run()
+    assert "etcd-2 is defragmented and still takes 95% of its quota" in (report.reason or "")
+    assert "defragment a3" not in cluster.calls
+    assert not report.disarmed
+
+
+def test_the_alarm_stays_where_the_quota_is_not_known() -> None:
+    cluster = full()
+    report = Run(cluster, quota=None).run()
+    assert report.outcome == "partial"
+    assert "the quota of etcd-1 is not known" in (report.reason or "")
+    assert not any(call.startswith("disarm") for call in cluster.calls)
+
+
+def test_an_alarm_that_comes_back_is_told() -> None:
+    cluster = full(after_disarm=(Alarm("a3", "NOSPACE"),))
+    report = Run(cluster).run()
+    assert (report.outcome, report.disarmed) == ("partial", False)
+    assert "is back for a3" in (report.reason or "")
+
+
+def test_an_alarm_left_over_is_disarmed_without_blocking_anybody() -> None:
+    cluster = full()
+    cluster.change(db_size=MIB, db_size_in_use=MIB)
+    report = Run(cluster).run()
+    assert (report.outcome, report.disarmed) == ("done", True)
+    assert not any(call.startswith("defragment") for call in cluster.calls)
