@@ -129,9 +129,13 @@ class UnsupportedFormat(RepositoryError):
 
 
 class Locked(EtcdGuardError):
-    """Another etcdguard process holds the lock."""
+    """Another etcdguard process holds the lock; ``holder`` is who, where that is known."""
 
     exit_code = 11
+
+    def __init__(self, message: str, *, hint: str, holder: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.holder = holder
 
 
 class WrongKey(EtcdGuardError):

@@ -166,10 +166,14 @@ class EtcdElection:
                 self._leading, self._problem, self._holder = True, None, "this daemon"
         except Locked as error:
             with self._guard:
-                self._problem, self._holder = None, error.message
+                self._problem, self._holder = None, error.holder
         except EtcdGuardError as error:
             with self._guard:
                 self._problem = error.message
+        except Exception as error:  # noqa: BLE001 - a thread that dies would leave a standby for ever
+            _log.exception("election.failed")
+            with self._guard:
+                self._problem = f"internal: {type(error).__name__}: {error}"
 
     def _write_marks(self) -> None:
         with self._guard:

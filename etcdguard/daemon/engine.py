@@ -60,7 +60,7 @@ class Daemon:
         self._use(jobs, runner)
         for work in self._works.values():
             if work.job.catch_up:
-                work.due(work.job.schedule.latest(clock.now()))
+                self._due(work.job, work.job.schedule.latest(clock.now()))
         self.state = self._state()
         """As of the last tick; replaced as a whole, so that any thread may read it."""
 
@@ -79,10 +79,17 @@ class Daemon:
         self.state = self._state()
         return self._pause()
 
-    def reload(self, jobs: Sequence[Job], runner: Runner, election: Election | None = None) -> None:
-        """Go on with another configuration; ``election`` replaces ours, which the caller has closed."""
-        if election is not None:
-            self._election = election
+    def reload(
+        self,
+        jobs: Sequence[Job],
+        runner: Runner,
+        election: Election | None = None,
+        *,
+        wanted: Mapping[str, Callable[[], bool]] | None = None,
+    ) -> None:
+        """Go on with another configuration; ``election`` and ``wanted`` replace ours where they are given."""
+        self._election = election or self._election
+        self._wanted = dict(self._wanted if wanted is None else wanted)
         self._loaded_at = self._clock.now()
         self._config_problem = None
         self._use(jobs, runner)

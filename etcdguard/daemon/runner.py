@@ -62,7 +62,7 @@ class ChildRunner:
         """See Runner."""
         out = tempfile.TemporaryFile()  # noqa: SIM115  (the child's lifetime)
         process = subprocess.Popen(
-            [sys.executable, "-m", "etcdguard", *argv, "-o", "json", *self._flags],
+            self._argv(argv),
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.PIPE,
@@ -71,6 +71,9 @@ class ChildRunner:
             start_new_session=True,
         )
         return _Child(process, out)
+
+    def _argv(self, argv: Sequence[str]) -> list[str]:
+        return [sys.executable, "-m", "etcdguard", *argv, "-o", "json", *self._flags]
 
 
 class _Child:

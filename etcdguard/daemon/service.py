@@ -22,7 +22,7 @@ from etcdguard.daemon.observe.observer import Observer
 from etcdguard.daemon.observe.survey import Survey
 from etcdguard.daemon.observe.webhooks import Messenger, Webhook
 from etcdguard.daemon.runner import ChildRunner
-from etcdguard.errors import EtcdGuardError
+from etcdguard.errors import ConfigError, EtcdGuardError
 from etcdguard.log import get_logger
 
 __all__ = ["Service"]
@@ -74,7 +74,7 @@ class Service:
             node=app.node,
             cluster=loaded.config.cluster.name,
             version=__version__,
-            wanted={"ship": lambda: _spool_waits(loaded.config)},
+            wanted=_wanted(loaded),
         )
         observer = self._observer(loaded, app, runner, daemon)
         before = self._take_signals()
@@ -110,21 +110,26 @@ class Service:
             new = self._load()
             jobs = self._jobs(new)
             app = App(new)
+            if new.config.cluster.name != loaded.config.cluster.name:
+                raise ConfigError(
+                    "cluster.name cannot change while the daemon runs", hint="restart it for another cluster"
+                )
+            same = _elected_by(new.config) == _elected_by(loaded.config)
+            successor = election if same else self._election(app)
             runner = self._runner(new)
         except EtcdGuardError as error:
             daemon.keep(error.message)
             _log.error("daemon.reload_failed", error=error.message, hint=error.hint)
             self._notifier.ready("the new configuration cannot be used, the old one stays")
             return loaded, election, observer
-        if _elected_by(new.config) != _elected_by(loaded.config):
+        if not same:
             election.close()
-            election = self._election(app)
-        daemon.reload(jobs, runner, election)
+        daemon.reload(jobs, runner, successor, wanted=_wanted(new))
         observer.close()
         observer = self._observer(new, app, runner, daemon)
         _log.info("daemon.reloaded", jobs=[job.name for job in jobs])
         self._notifier.ready(f"{len(jobs)} jobs")
-        return new, election, observer
+        return new, successor, observer
 
     def _end(self, daemon: Daemon, election: Election) -> None:
         """Ask the jobs to end, then end them, then give the lock up: in under a minute, even without etcd."""
@@ -209,6 +214,10 @@ class Service:
 def _elected_by(config: Config) -> object:
     """What an election depends on."""
     return config.cluster, config.daemon.election
+
+
+def _wanted(loaded: Loaded) -> dict[str, Callable[[], bool]]:
+    return {"ship": lambda: _spool_waits(loaded.config)}
 
 
 def _spool_waits(config: Config) -> bool:

@@ -298,6 +298,7 @@ class LeaseLock:
                 raise Locked(
                     f"the lock {self._key.decode()} is held by {other}",
                     hint=f"wait for it to end; a holder that is gone loses it within {self._lease_seconds} s",
+                    holder=str(other),
                 )
             if waiting.wait(min(remaining, _RETRY_SECONDS * random.uniform(0.75, 1.25))):  # noqa: S311
                 raise Interrupted("waiting for the lock was cancelled", hint="nothing was changed")
