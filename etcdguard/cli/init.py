@@ -70,7 +70,7 @@ def command(session: Session, cluster_name: str, repository: str | None, spool_d
             connection={key: override.value for key, override in overrides.items()},
         )
     )
-    parse(plan.config.content.decode(), config_path, overrides)  # refuse before anything is written
+    parse(plan.config.content.decode(), config_path, overrides.values())  # refuse before anything is written
     init.execute(plan)
     session.report(_document(plan), _table)
 

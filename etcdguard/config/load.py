@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
+from etcdguard.config.credentials import from_credentials
 from etcdguard.config.document import Document, Where, dotted, read_document
 from etcdguard.config.problems import config_error, forbidden_secrets, problems_of
 from etcdguard.config.schema import Config, Repository, Section
@@ -17,13 +18,16 @@ from etcdguard.errors import ConfigError
 
 __all__ = ["Loaded", "load", "parse", "walk"]
 
+_PASSWORD: Where = ("cluster", "password")
+_PASSWORD_FILE: Where = ("cluster", "password_file")
+
 
 @dataclass(frozen=True)
 class Loaded:
     """The effective configuration of the file at ``path``.
 
-    ``origins`` maps every dotted key that holds a value to a flag, a variable, ``<file>:<line>`` or
-    ``default``.
+    ``origins`` maps every dotted key that holds a value to a flag, a variable, a credential,
+    ``<file>:<line>`` or ``default``.
     """
 
     config: Config
@@ -43,7 +47,7 @@ class Loaded:
 
 
 def load(path: Path, env: Mapping[str, str], flags: Mapping[str, str]) -> Loaded:
-    """The configuration in effect: flag > ETCDGUARD_* > ETCDCTL_* > file > default.
+    """The configuration in effect: flag > ETCDGUARD_* > ETCDCTL_* > credential > file > default.
 
     ``flags`` holds the connection flags that were given, by setting key (``{"command_timeout": "5s"}``).
     Raises ConfigError with every problem of the file on one line.
@@ -51,17 +55,19 @@ def load(path: Path, env: Mapping[str, str], flags: Mapping[str, str]) -> Loaded
     check_environment(env)
     copy = env.get(CONFIG_COPY)
     text = _read(path if not copy else Path(f"/proc/self/fd/{copy}"))
-    return parse(text, path, collect(env, flags))
+    return parse(text, path, [*from_credentials(env), *collect(env, flags).values()])
 
 
-def parse(text: str, path: Path, overrides: Mapping[str, Override]) -> Loaded:
-    """As ``load``, for the text of a file that stands, or will stand, at ``path``."""
+def parse(text: str, path: Path, given: Iterable[Override] = ()) -> Loaded:
+    """As ``load``, for the text of a file that stands, or will stand, at ``path``; the last override wins."""
     document = read_document(text, str(path))
+    overrides = {override.where: override for override in given}
+    if _PASSWORD in overrides:
+        overrides.pop(_PASSWORD_FILE, None)
 
     def origin(where: Where) -> str | None:
-        given = overrides.get(str(where[1])) if len(where) > 1 and where[0] == "cluster" else None
-        if given is not None:
-            return given.origin
+        if where[:2] in overrides:
+            return overrides[where[:2]].origin
         return f"{path}:{document.lines[where]}" if where in document.lines else None
 
     def place(where: Where) -> str:
@@ -105,13 +111,13 @@ def _read(path: Path) -> str:
         raise ConfigError(f"{path}: {e.strerror}", hint="--config names the file; it must be readable") from e
 
 
-def _merged(document: Document, overrides: Mapping[str, Override]) -> dict[str, Any]:
-    """The document with the overrides laid over ``cluster``; a password replaces the file's password_file."""
-    cluster = document.data.get("cluster")
-    if not overrides or not isinstance(cluster, dict):
-        return document.data
-    kept = {
-        key: value for key, value in cluster.items() if key != "password_file" or "password" not in overrides
-    }
-    given = {override.key: override.value for override in overrides.values()}
-    return document.data | {"cluster": kept | given}
+def _merged(document: Document, overrides: Mapping[Where, Override]) -> dict[str, Any]:
+    """The document with the overrides laid over it; a password replaces the file's password_file."""
+    data = dict(document.data)
+    for (section, key), override in overrides.items():
+        values = data.get(str(section), {})
+        if isinstance(values, dict):  # else it is refused as it stands
+            data[str(section)] = values | {str(key): override.value}
+    if _PASSWORD in overrides and isinstance(data["cluster"], dict):
+        data["cluster"].pop("password_file", None)
+    return data

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from etcdguard.config.document import Where
 from etcdguard.config.suggest import nearest
 from etcdguard.errors import ConfigError
 
@@ -67,9 +68,9 @@ _IGNORED_PREFIX = "ETCDGUARD_REQUIRE_"
 
 @dataclass(frozen=True)
 class Override:
-    """A value for ``cluster.<key>`` from outside the file, and the flag or variable that gave it."""
+    """A value from outside the file for the key at that place, and the flag or variable that gave it."""
 
-    key: str
+    where: Where
     value: Any
     origin: str
 
@@ -95,7 +96,7 @@ def collect(env: Mapping[str, str], flags: Mapping[str, str]) -> dict[str, Overr
         given += [(name, env[name]) for name in setting.variables if env.get(name)]
         if given:
             origin, text = given[0]
-            found[setting.key] = Override(setting.key, setting.parse(text), origin)
+            found[setting.key] = Override(("cluster", setting.key), setting.parse(text), origin)
     return _with_password_apart(found)
 
 
@@ -108,7 +109,7 @@ def _with_password_apart(found: dict[str, Override]) -> dict[str, Override]:
     if not colon:
         return found
     apart = {
-        "user": Override("user", name, user.origin),
-        "password": Override("password", password, user.origin),
+        "user": Override(("cluster", "user"), name, user.origin),
+        "password": Override(("cluster", "password"), password, user.origin),
     }
     return found | apart

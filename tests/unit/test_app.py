@@ -25,7 +25,7 @@ repositories:
 encryption: {encryption or f"{{recipients: [{recipient}]}}"}
 {extra}
 """
-    return App(parse(text, tmp_path / "config.yaml", {}))
+    return App(parse(text, tmp_path / "config.yaml"))
 
 
 def test_a_repository_that_cannot_be_used_is_passed_over(tmp_path: Path) -> None:

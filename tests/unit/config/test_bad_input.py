@@ -375,7 +375,7 @@ _YAML_WORDS = [
 @given(st.lists(st.sampled_from(_YAML_WORDS) | st.text(max_size=5)).map("".join))
 def test_no_text_raises_anything_else(text: str) -> None:
     with suppress(ConfigError):
-        parse(text, PATH, {})
+        parse(text, PATH)
 
 
 def test_deep_nesting_is_refused() -> None:

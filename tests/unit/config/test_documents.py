@@ -46,12 +46,12 @@ def test_the_commented_values_of_the_example_are_valid() -> None:
     text = _with_every_key_set()
     for exclusive in ("recipients_file", "passphrase_file", "unit"):
         text = re.sub(rf"^ *{exclusive}: .*\n", "", text, flags=re.MULTILINE)
-    parse(text, _EXAMPLE, {})
+    parse(text, _EXAMPLE)
 
 
 def test_exclusive_keys_of_the_example_are_the_only_conflict() -> None:
     with pytest.raises(ConfigError) as caught:
-        parse(_with_every_key_set(), _EXAMPLE, {})
+        parse(_with_every_key_set(), _EXAMPLE)
     assert "encryption: needs exactly one of" in caught.value.message
     assert "members[0].service: a static-pod service" in caught.value.message
     assert "(and 1 more: " in caught.value.message

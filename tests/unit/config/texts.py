@@ -19,4 +19,4 @@ PATH = Path("/etc/etcdguard/config.yaml")
 
 
 def parsed(text: str) -> Loaded:
-    return parse(text, PATH, {})
+    return parse(text, PATH)
