@@ -34,6 +34,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from etcdguard.errors import Corruption, Locked, SpoolFailed
 from etcdguard.model import Cluster, Compression, Encryption, HashKV, Member, ObjectEntry, SnapshotFacts
+from etcdguard.storage.durable import inherit_owner
 
 __all__ = ["Spool", "SpoolEntry", "SpooledBackup"]
 
@@ -79,6 +80,7 @@ class SpoolEntry:
         """Open the object for writing, 0600."""
         _write_durably(self.path / _SEALING, b"")
         descriptor = os.open(self.object_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        inherit_owner(self.object_path)
         return os.fdopen(descriptor, "wb", buffering=1024 * 1024)
 
     def complete(self, backup: SpooledBackup) -> None:
@@ -159,6 +161,7 @@ class Spool:
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+            inherit_owner(self.path / "lock")
         except OSError as error:
             raise SpoolFailed(
                 f"cannot use the spool {self.path}: {error.strerror}",
@@ -206,6 +209,7 @@ class Spool:
         path = self.path / secrets.token_hex(8)
         with writing(self.path):
             path.mkdir(mode=0o700)
+            inherit_owner(path)
             _sync_directory(self.path)
         return SpoolEntry(path)
 
@@ -245,6 +249,7 @@ def _write_durably(path: Path, data: bytes) -> None:
         temporary = path.with_name(path.name + ".tmp")
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
+            inherit_owner(temporary)
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

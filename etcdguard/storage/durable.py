@@ -11,7 +11,7 @@ from pathlib import Path
 
 from etcdguard.errors import AccessDenied, RepositoryError, StoreUnavailable
 
-__all__ = ["make_folders", "remove_tree", "sync", "translating", "write"]
+__all__ = ["inherit_owner", "make_folders", "remove_tree", "sync", "translating", "write"]
 
 _NO_SPACE = (RepositoryError, "free space on the repository's file system")
 _NO_ACCESS = (
@@ -52,9 +52,17 @@ def translating(repository: str, action: str, key: str) -> Iterator[None]:
 
 def write(path: Path, data: bytes) -> None:
     """Fill a private file, new or not; not yet durable."""
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     with os.fdopen(fd, "wb") as file:
+        inherit_owner(path)
         file.write(data)
+
+
+def inherit_owner(path: Path) -> None:
+    """As root, give what was just made to its folder's owner: an unprivileged service may go on there."""
+    if os.geteuid() == 0:
+        owner = path.parent.stat()
+        os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
 
 def make_folders(folder: Path) -> None:
@@ -66,6 +74,7 @@ def make_folders(folder: Path) -> None:
         folder.mkdir(mode=0o700, exist_ok=True)
     except FileExistsError as e:
         raise NotADirectoryError(errno.ENOTDIR, "a file stands where a folder is needed") from e
+    inherit_owner(folder)
     sync(folder.parent)
 
 

@@ -30,7 +30,7 @@ from etcdguard.storage.arguments import (
     check_range,
 )
 from etcdguard.storage.base import ObjectInfo, StaleUpload
-from etcdguard.storage.durable import make_folders, remove_tree, sync, translating, write
+from etcdguard.storage.durable import inherit_owner, make_folders, remove_tree, sync, translating, write
 
 __all__ = ["FileMultipart", "FileStore"]
 
@@ -115,8 +115,9 @@ class FileStore:
         folder = self._staging / uuid.uuid4().hex
         with translating(self.name, "write", key):
             self._require_root()
-            self._staging.mkdir(mode=0o700, exist_ok=True)
+            make_folders(self._staging)
             folder.mkdir(mode=0o700)
+            inherit_owner(folder)
             write(folder / "key", key.encode())
         return FileMultipart(self, key, folder)
 
