@@ -68,9 +68,64 @@ bench-restore: $(READY) ## compare restore --all with three hosts by hand (root;
 soak: $(READY) ## ten minutes of trouble for three daemons on a real cluster
 	$(BIN)/python -m tests.soak
 
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes \
+	  --no-emit-index-url --no-header --no-annotate pyproject.toml requirements/build.in
+
 .PHONY: lock
-lock: $(READY) ## resolve the dependencies anew into requirements/dev.txt
+lock: $(READY) ## resolve the dependencies anew into requirements/
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes \
-	  --no-emit-index-url --no-header --no-annotate --extra dev --extra demo \
-	  pyproject.toml requirements/build.in -o requirements/dev.txt
+	$(LOCK) --extra dev --extra demo -o requirements/dev.txt
+	$(LOCK) --constraint requirements/dev.txt -o requirements/run.txt
+
+# Where `make install` puts the program; DESTDIR stages it for a package.
+PREFIX = /usr/local
+DESTDIR =
+ROOT = $(DESTDIR)$(PREFIX)
+UNITS := $(notdir $(wildcard systemd/*.service systemd/*.timer))
+DOCUMENTS := README.md CHANGELOG.md LICENSE $(wildcard docs/*.md docs/adr/*.md config/*)
+
+# The distribution's own first: the services see no home folder, so a Python from there is of no use.
+PYTHON = $(firstword $(wildcard /usr/bin/python3 /usr/local/bin/python3) python3)
+CAN_SERVE := import sys; sys.exit(sys.base_prefix.startswith(("/home/", "/root/", "/run/user/")))
+
+.PHONY: check-prefix
+check-prefix:
+	@case '$(PREFIX)' in /*) ;; *) echo 'error: PREFIX must be an absolute path' >&2; exit 1;; esac
+
+.PHONY: install
+install: install-program install-files ## install program, units and documents below PREFIX (/usr/local); enables nothing
+	@echo 'Installed below $(ROOT). What comes next: $(ROOT)/share/doc/etcdguard/docs/install.md'
+
+.PHONY: install-program
+install-program: check-prefix
+	@if ! $(PYTHON) -c '$(CAN_BUILD)' || ! $(PYTHON) -c '$(CAN_SERVE)'; then \
+	  echo 'error: $(PYTHON) is older than 3.10, has no venv module, or is in a home folder' >&2; \
+	  echo 'hint: apt install python3-venv, or name another with PYTHON=' >&2; exit 1; fi
+	@set -e; umask 022; new='$(ROOT)/lib/etcdguard.new'; \
+	rm -rf "$$new"; $(PYTHON) -m venv "$$new"; \
+	pip="$$new/bin/python -m pip install --quiet --disable-pip-version-check"; \
+	$$pip --require-hashes -r requirements/run.txt; $$pip --no-deps --no-build-isolation .; \
+	find "$$new/bin" -type f -delete; \
+	rm -rf '$(ROOT)/lib/etcdguard'; mv "$$new" '$(ROOT)/lib/etcdguard'
+
+.PHONY: install-files
+install-files: check-prefix
+	@set -e; umask 022; mkdir -p '$(ROOT)/bin' '$(ROOT)/lib/systemd/system'; \
+	printf '#!/bin/sh\nexec %s/lib/etcdguard/bin/python -I -m etcdguard "$$@"\n' '$(PREFIX)' \
+	  >'$(ROOT)/bin/etcdguard'; chmod 755 '$(ROOT)/bin/etcdguard'; \
+	for unit in $(UNITS); do \
+	  sed 's,/usr/bin/etcdguard,$(PREFIX)/bin/etcdguard,; s,/usr/share/doc/,$(PREFIX)/share/doc/,' \
+	    "systemd/$$unit" >"$(ROOT)/lib/systemd/system/$$unit"; \
+	done; \
+	for kind in sysusers.d tmpfiles.d; do \
+	  install -D -m 644 "systemd/$$kind/etcdguard.conf" "$(ROOT)/lib/$$kind/etcdguard.conf"; \
+	done; \
+	for document in $(DOCUMENTS); do \
+	  install -D -m 644 "$$document" "$(ROOT)/share/doc/etcdguard/$$document"; \
+	done
+
+.PHONY: uninstall
+uninstall: check-prefix ## remove what `make install` put there; never configuration, keys, backups
+	rm -rf '$(ROOT)/lib/etcdguard' '$(ROOT)/lib/etcdguard.new' '$(ROOT)/share/doc/etcdguard'
+	rm -f '$(ROOT)/bin/etcdguard' $(UNITS:%='$(ROOT)/lib/systemd/system/%') \
+	  '$(ROOT)/lib/sysusers.d/etcdguard.conf' '$(ROOT)/lib/tmpfiles.d/etcdguard.conf'

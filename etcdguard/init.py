@@ -182,6 +182,7 @@ def _config_text(request: Request, recipient: str, names: tuple[str, str, str]) 
             f"  trusted_signers: [{public_file}]",
             "",
             "backup:",
+            "  schedule: 1h",
             f"  spool_dir: {_yaml(str(request.spool_dir))}",
             "",
             "restore:",

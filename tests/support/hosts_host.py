@@ -17,7 +17,7 @@ from tests.support.hosts_machine import Machine
 __all__ = ["Disk", "Host"]
 
 _SSH_PORT = 22
-_BOOT_TIMEOUT = 60.0
+_BOOT_TIMEOUT = 180.0
 _STOP_TIMEOUT = 60.0
 _RUN_TIMEOUT = 120.0
 _POLL_SECONDS = 0.05
