@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from etcdguard.cli.lazy import Command
-from etcdguard.cli.selection import identity_option, repository_option
+from etcdguard.cli.selection import allow_unsigned_option, identity_option, repository_option, target_option
 from etcdguard.cli.session import Session
 
 __all__ = ["command"]
@@ -23,17 +23,9 @@ __all__ = ["command"]
     """,
 )
 @click.argument("backup", metavar="ID|latest")
-@click.option(
-    "-o",
-    "--output",
-    "target",
-    required=True,
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="Where to.",
-)
+@target_option
 @click.option("--force", is_flag=True, help="Replace FILE if it is there.")
-@click.option("--allow-unsigned", is_flag=True, help="Write it although nobody trusted here has signed it.")
+@allow_unsigned_option
 @repository_option
 @identity_option
 @click.pass_obj

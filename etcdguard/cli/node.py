@@ -44,7 +44,7 @@ def command(session: Session, /) -> None:
     ends, nobody waits any more: what can be cut short is.
     """
     from etcdguard import __version__
-    from etcdguard.restore.steps import answer_bytes, failure, read_request
+    from etcdguard.restore.steps import answer_bytes, failure, progress_bytes, read_request
 
     wire = _Wire()
     served: Node | None = None
@@ -53,11 +53,15 @@ def command(session: Session, /) -> None:
             request = read_request(line)
             served = served or _node(session)
             with wire.cutting_short(request.step in _CAN_BE_CUT_SHORT):
-                answer = served.answer(request)
+                answer = served.answer(request, lambda at: _say(progress_bytes(at)))
         except EtcdGuardError as error:
             answer = failure(__version__, error)
-        sys.stdout.buffer.write(answer_bytes(answer))
-        sys.stdout.buffer.flush()
+        _say(answer_bytes(answer))
+
+
+def _say(line: bytes) -> None:
+    sys.stdout.buffer.write(line)
+    sys.stdout.buffer.flush()
 
 
 def _node(session: Session) -> Node:

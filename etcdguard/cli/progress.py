@@ -12,7 +12,7 @@ from rich.console import Console
 from etcdguard.log import get_logger
 from etcdguard.progress import Progress
 
-__all__ = ["BarProgress", "LogProgress", "watch"]
+__all__ = ["BarProgress", "HostBars", "LogProgress", "watch"]
 
 LOG_EVERY = 30.0
 """Seconds between log lines."""
@@ -57,15 +57,7 @@ class BarProgress:
     """A bar a phase, the running one alone on screen; it leaves no trace when done."""
 
     def __init__(self, console: Console) -> None:
-        self._bar = bars.Progress(
-            bars.TextColumn("{task.description}"),
-            bars.BarColumn(),
-            bars.DownloadColumn(binary_units=True),
-            bars.TransferSpeedColumn(),
-            bars.TimeElapsedColumn(),
-            console=console,
-            transient=True,
-        )
+        self._bar = _bars(console)
         self._lock = threading.Lock()
         self._task: bars.TaskID | None = None
 
@@ -86,6 +78,45 @@ class BarProgress:
     def done(self) -> None:
         """See Progress."""
         self._bar.stop()
+
+
+class HostBars:
+    """A bar a host, below what is written to stderr; none is left once closed. For one thread at a time."""
+
+    def __init__(self, console: Console) -> None:
+        self._bar = _bars(console)
+        self._tasks: dict[str, tuple[str, bars.TaskID]] = {}
+        self._bar.start()
+
+    def update(self, host: str, doing: str, count: int, total_bytes: int | None) -> None:
+        """Show that the host has done so many bytes of what it is doing."""
+        known, task = self._tasks.get(host, ("", None))
+        if task is None or known != doing:
+            self.remove(host)
+            task = self._bar.add_task(f"  {host}: {doing}", total=total_bytes)
+            self._tasks[host] = (doing, task)
+        self._bar.update(task, completed=count)
+
+    def remove(self, host: str) -> None:
+        """The host has ended."""
+        if host in self._tasks:
+            self._bar.remove_task(self._tasks.pop(host)[1])
+
+    def close(self) -> None:
+        """Remove them all."""
+        self._bar.stop()
+
+
+def _bars(console: Console) -> bars.Progress:
+    return bars.Progress(
+        bars.TextColumn("{task.description}"),
+        bars.BarColumn(),
+        bars.DownloadColumn(binary_units=True),
+        bars.TransferSpeedColumn(),
+        bars.TimeElapsedColumn(),
+        console=console,
+        transient=True,
+    )
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from etcdguard.cli.restore_options import (
     tool_option,
 )
 from etcdguard.cli.restore_tables import plan_table
-from etcdguard.cli.selection import repository_option
+from etcdguard.cli.selection import backup_argument, repository_option, target_option
 from etcdguard.cli.session import Session
 from etcdguard.errors import Refused, RepositoryError, UsageError
 from etcdguard.log import get_logger
@@ -55,7 +55,7 @@ _log = get_logger()
       etcdguard restore run --plan plan.json --member cp2
     """,
 )
-@click.argument("backup", metavar="[ID|latest]", default="latest")
+@backup_argument
 @here_options
 @click.option("--dry-run", is_flag=True, help="Print the plan and change nothing.")
 @plan_options
@@ -114,16 +114,8 @@ def command() -> None:
       etcdguard restore plan latest -o plan.json --data-dir cp1=/data/etcd --data-dir cp2=/data/etcd
     """,
 )
-@click.argument("backup", metavar="[ID|latest]", default="latest")
-@click.option(
-    "-o",
-    "--output",
-    "target",
-    required=True,
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="Where to.",
-)
+@backup_argument
+@target_option
 @plan_options
 @tool_option
 @repository_option

@@ -11,7 +11,7 @@ import click
 
 from etcdguard.cli.confirm import yes_option
 from etcdguard.cli.lazy import Group
-from etcdguard.cli.selection import identity_option
+from etcdguard.cli.selection import allow_unsigned_option, identity_option
 from etcdguard.errors import UsageError
 
 __all__ = [
@@ -178,7 +178,7 @@ live_quorum_option = click.option(
 
 run_options = _together(
     yes_option,
-    click.option("--allow-unsigned", is_flag=True, help="Restore a backup without a trusted signature."),
+    allow_unsigned_option,
     live_quorum_option,
     click.option(
         "--no-backup", is_flag=True, help="Do not back the restored cluster up at once, once it is proven."

@@ -11,13 +11,14 @@ old one, so that a majority of the new cluster and a majority of the old one nev
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from etcdguard.clock import Clock
 from etcdguard.errors import EtcdGuardError, PartialFailure, Refused, UsageError
@@ -28,7 +29,7 @@ from etcdguard.restore.orchestrate import PLAN_FILE, After
 from etcdguard.restore.plan import PlannedMember, RestorePlan, write_plan
 from etcdguard.restore.report import elsewhere as on_hosts
 from etcdguard.restore.report import remaining, run_command_line
-from etcdguard.restore.result import HostResult, event_facts, restored_member
+from etcdguard.restore.result import HostResult, RestoredMember, event_facts
 
 __all__ = ["JOURNAL", "ByHost", "Elsewhere", "Goal"]
 
@@ -73,13 +74,13 @@ class ByHost:
         self.names = site.members
         self.others = remaining(plan, site.members)
         self._host = site.host.name
-        self._members = [plan.member(name) for name in site.members]
+        members = [plan.member(name) for name in site.members]
         self._crew = crew
         self._clock = clock
         self._watcher = watcher
         self._after = after
         self._elsewhere = elsewhere
-        self._served = all(member.service is not None for member in self._members)
+        self._served = all(member.service is not None for member in members)
         if not self._served and any(member.service is not None for member in plan.members):
             raise UsageError(
                 "only some of the members have a service",
@@ -215,13 +216,14 @@ class ByHost:
         return result.model_copy(update={"seconds": dict(self._seconds)})
 
     def _result(self, started_at: datetime, phase: Goal) -> HostResult:
+        members = self._facts()["members"]
         proofs = [one["proof"] for one in self._journal.events() if one["event"] == "proven"]
         return HostResult(
             plan_id=self.plan.id,
             backup_id=self.plan.backup_id,
             cluster_id=self.plan.cluster_id,
             revision=self.plan.revision,
-            members=tuple(map(restored_member, self._members)),
+            members=tuple(RestoredMember.model_validate_json(json.dumps(one)) for one in members),
             started_at=started_at,
             finished_at=self._clock.now(),
             seconds=dict(self._seconds),
@@ -268,6 +270,7 @@ class ByHost:
         try:
             yield
         except BaseException as cause:
+            self._watcher.phase("rollback")
             try:
                 self._hold_down(self._phase_here())
                 self._go_back()
@@ -349,8 +352,11 @@ class ByHost:
             return dict(zip(self.others, pool.map(self._elsewhere.cluster_of, members), strict=True))
 
     def _phase_here(self) -> str:
+        return str(self._facts()["phase"])
+
+    def _facts(self) -> dict[str, Any]:
         (answer,) = self._crew.all("status").values()
-        return str(answer.facts["phase"])
+        return answer.facts
 
     def _finished(self) -> bool:
         return any(one["event"] == "finished" for one in self._journal.events())

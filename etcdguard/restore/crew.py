@@ -16,7 +16,7 @@ from etcdguard.restore.environment import Overrides
 from etcdguard.restore.hosts import Site
 from etcdguard.restore.plan import RestorePlan, plan_document
 from etcdguard.restore.preflight import raise_all
-from etcdguard.restore.steps import StepAnswer, StepName, StepRequest
+from etcdguard.restore.steps import StepAnswer, StepName, StepProgress, StepRequest
 
 __all__ = ["Crew", "NoWatcher", "Orders", "Outcome", "Watcher", "failures", "good"]
 
@@ -27,13 +27,16 @@ _SKEW_SECONDS = 60.0
 
 
 class Watcher(Protocol):
-    """Told what happens. ``answered`` may be called from any thread."""
+    """Told what happens. ``answered`` and ``progress`` may be called from any thread."""
 
     def phase(self, name: str) -> None:
         """A phase begins on all hosts."""
 
     def answered(self, host: str, step: str, seconds: float, error: EtcdGuardError | None) -> None:
         """A host has ended a step."""
+
+    def progress(self, host: str, at: StepProgress) -> None:
+        """How far a host is with the step it is at; about once a second, and not by every host."""
 
     def note(self, text: str) -> None:
         """Something a person should know."""
@@ -46,6 +49,9 @@ class NoWatcher:
         """See Watcher."""
 
     def answered(self, host: str, step: str, seconds: float, error: EtcdGuardError | None) -> None:
+        """See Watcher."""
+
+    def progress(self, host: str, at: StepProgress) -> None:
         """See Watcher."""
 
     def note(self, text: str) -> None:
@@ -155,10 +161,14 @@ class Crew:
             proven=proven,
             repository=self._orders.repository,
             tool=self._orders.tool,
+            progress=step == "stage",
             identities=self._orders.identities if secret else (),
         )
         began = self._clock.monotonic()
-        outcome = _sent(lambda: site.host.run(request, _TIMEOUTS.get(step, _TIMEOUT)), site.host.name)
+        timeout, name = _TIMEOUTS.get(step, _TIMEOUT), site.host.name
+        outcome = _sent(
+            lambda: site.host.run(request, timeout, lambda at: self._watcher.progress(name, at)), name
+        )
         error = outcome if isinstance(outcome, EtcdGuardError) else None
         self._watcher.answered(site.host.name, step, self._clock.monotonic() - began, error)
         return outcome

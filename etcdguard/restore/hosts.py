@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from etcdguard.errors import Interrupted
 from etcdguard.restore.node import Node
 from etcdguard.restore.plan import RestorePlan
-from etcdguard.restore.steps import StepAnswer, StepRequest
+from etcdguard.restore.steps import StepAnswer, StepProgress, StepRequest
+from etcdguard.restore.telling import Tell
 
 __all__ = ["Host", "LocalHost", "Site", "sites_of"]
 
@@ -20,8 +23,8 @@ class Host(Protocol):
     def name(self) -> str:
         """As the plan calls it."""
 
-    def run(self, request: StepRequest, timeout: float) -> StepAnswer:
-        """Run a step to its end, in at most ``timeout`` seconds.
+    def run(self, request: StepRequest, timeout: float, tell: Tell | None = None) -> StepAnswer:
+        """Run a step to its end, in at most ``timeout`` seconds, or so long after it last told its progress.
 
         A step that failed is an answer. Raises EtcdGuardError when there is none; what the step has done by
         then is not known.
@@ -40,14 +43,26 @@ class LocalHost:
     def __init__(self, name: str, node: Node) -> None:
         self.name = name
         self._node = node
+        self._cut_short = threading.Event()
 
-    def run(self, request: StepRequest, timeout: float) -> StepAnswer:
+    def run(self, request: StepRequest, timeout: float, tell: Tell | None = None) -> StepAnswer:
         """See Host; the steps have limits of their own."""
         del timeout
-        return self._node.answer(request)
+
+        def telling(progress: StepProgress) -> None:
+            if self._cut_short.is_set():
+                raise Interrupted("interrupted", hint="run the same command again")
+            if tell is not None:
+                tell(progress)
+
+        try:
+            return self._node.answer(request, telling)
+        finally:
+            self._cut_short.clear()
 
     def interrupt(self) -> None:
-        """See Host: what runs here is left to finish."""
+        """See Host: a step ends where it tells its progress; any other is left to finish."""
+        self._cut_short.set()
 
     def close(self) -> None:
         """See Host."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from etcdguard.restore.services import NodeServices, Service
 from etcdguard.restore.stage import discard, stage
 from etcdguard.restore.steps import StepAnswer, StepError, StepRequest, failure
 from etcdguard.restore.swap import occupied, put, put_back, relabel
+from etcdguard.restore.telling import Tell, Telling
 from etcdguard.storage.durable import remove_tree
 
 __all__ = ["Node"]
@@ -55,14 +56,14 @@ class Node:
     machine: Machine = LOCAL
     read_wal: Callable[[Path], WalMetadata] = read_wal_metadata
 
-    def answer(self, request: StepRequest) -> StepAnswer:
-        """Do the step; what went wrong is in the answer."""
+    def answer(self, request: StepRequest, tell: Tell | None = None) -> StepAnswer:
+        """Do the step; what went wrong is in the answer. ``tell`` hears how far a long one is, if wanted."""
         try:
-            return self._answer(request)
+            return self._answer(request, tell if request.progress else None)
         except EtcdGuardError as error:
             return failure(self.version, error)
 
-    def _answer(self, request: StepRequest) -> StepAnswer:
+    def _answer(self, request: StepRequest, tell: Tell | None) -> StepAnswer:
         if request.version != self.version:
             raise Refused(
                 f"etcdguard {self.version} is installed here, not {request.version}",
@@ -76,7 +77,7 @@ class Node:
         folder = plan_folder(self.state_dir, plan.id)
         looks = request.step == "status"
         with nullcontext() if looks else self._alone():
-            work = _Work(self, request, plan, Journal(folder / JOURNAL, self.clock.now))
+            work = _Work(self, request, plan, Journal(folder / JOURNAL, self.clock.now), tell)
             return work.done()
 
     def _alone(self) -> AbstractContextManager[None]:
@@ -92,8 +93,11 @@ class Node:
 class _Work:
     """One request being carried out, under the lock."""
 
-    def __init__(self, node: Node, request: StepRequest, plan: RestorePlan, journal: Journal) -> None:
+    def __init__(
+        self, node: Node, request: StepRequest, plan: RestorePlan, journal: Journal, tell: Tell | None
+    ) -> None:
         self._node = node
+        self._tell = tell
         self._request = request
         self._journal = journal
         self._state = fold(journal.events())
@@ -119,7 +123,7 @@ class _Work:
             "resume": self._resume,
             "discard": self._discard,
             "cleanup": self._cleanup,
-            "status": dict,
+            "status": self._restored,
         }
         step, version = self._request.step, self._node.version
         if step != "status":
@@ -203,6 +207,9 @@ class _Work:
         self._journal.append("staging", plan=self._request.plan, members=names, mounts=self._mounted)
         try:
             with self._node.environment(self._request, self._plan) as environment:
+                if self._tell is not None:
+                    telling = Telling(self._tell, self._node.clock.monotonic)
+                    environment = replace(environment, progress=telling)
                 stage(self._plan, self._members, environment)
             check_ids(self._plan, self._members, self._node.read_wal, staged=True)
         except BaseException:
@@ -252,6 +259,9 @@ class _Work:
 
     def _gate(self) -> _Facts:
         check_ids(self._plan, self._members, self._node.read_wal, staged=False)
+        return self._restored()
+
+    def _restored(self) -> _Facts:
         return {"members": [restored_member(member).model_dump(mode="json") for member in self._members]}
 
     def _start(self) -> _Facts:

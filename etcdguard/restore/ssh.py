@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import IO
 
 from etcdguard.errors import EtcdGuardError, Refused, UsageError
-from etcdguard.restore.steps import StepAnswer, StepRequest, read_answer, request_bytes
+from etcdguard.restore.steps import StepAnswer, StepRequest, read_answer, read_progress, request_bytes
+from etcdguard.restore.telling import Tell
 
 __all__ = ["SshHost", "SshOptions"]
 
@@ -58,15 +59,15 @@ class SshHost:
         self._argv = options.argv(destination)
         self._session: _Session | None = None
 
-    def run(self, request: StepRequest, timeout: float) -> StepAnswer:
+    def run(self, request: StepRequest, timeout: float, tell: Tell | None = None) -> StepAnswer:
         """See Host."""
         data, deadline_message = request_bytes(request), f"no end of {request.step} within {timeout:g} s"
         again = self._session is not None
         try:
-            line = self._asked(data, timeout, deadline_message)
+            line = self._asked(data, timeout, deadline_message, tell)
             if line is None and again:
                 # The connection of an earlier step is gone; a step may be sent twice.
-                line = self._asked(data, timeout, deadline_message)
+                line = self._asked(data, timeout, deadline_message, tell)
         except BaseException:
             self._drop(kill=True)
             raise
@@ -84,14 +85,14 @@ class SshHost:
         """See Host."""
         self._drop(kill=False)
 
-    def _asked(self, data: bytes, timeout: float, complaint: str) -> bytes | None:
+    def _asked(self, data: bytes, timeout: float, complaint: str, tell: Tell | None) -> bytes | None:
         """The answer's line; None when the connection has ended instead."""
         if self._session is None or self._session.over:
             self._drop(kill=True)
             self._session = _Session(self._argv)
         self._session.send(data)
         try:
-            return self._session.line(timeout)
+            return self._session.answer(timeout, tell)
         except queue.Empty as e:
             raise EtcdGuardError(
                 f"{self.name}: {complaint}",
@@ -179,16 +180,22 @@ class _Session:
             thread.start()
 
     def send(self, data: bytes) -> None:
-        """Send a request; an other side that is gone shows in ``line``."""
+        """Send a request; an other side that is gone shows in ``answer``."""
         try:
             _pipe(self._process.stdin).write(data)
             _pipe(self._process.stdin).flush()
         except (BrokenPipeError, ValueError):  # ssh has given up, or we have hung up
             self.over = True
 
-    def line(self, timeout: float) -> bytes | None:
-        """The next answer; None when there will be none. Raises queue.Empty."""
-        return self._lines.get(timeout=timeout)
+    def answer(self, timeout: float, tell: Tell | None) -> bytes | None:
+        """The next answer's line; None when there will be none. Raises queue.Empty, and Refused."""
+        while True:
+            line = self._lines.get(timeout=timeout)
+            progress = None if line is None else read_progress(line)
+            if progress is None:
+                return line
+            if tell is not None:
+                tell(progress)
 
     def hang_up(self) -> None:
         """End the other side's input."""

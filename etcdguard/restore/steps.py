@@ -1,5 +1,7 @@
 """What the orchestrator and a host say to each other: one request, one answer, both JSON. Pure.
 
+Before its answer a host may tell how far it is, if the request asked for that.
+
 A request carries the whole plan with its digest, so that a host works from nothing but what it can check. The
 identities that open the backup are the only secret in it: they are redacted everywhere but on the wire, which
 is a pipe (stdin), never a command line or a file.
@@ -33,10 +35,13 @@ __all__ = [
     "StepAnswer",
     "StepError",
     "StepName",
+    "StepProgress",
     "StepRequest",
     "answer_bytes",
     "failure",
+    "progress_bytes",
     "read_answer",
+    "read_progress",
     "read_request",
     "request_bytes",
 ]
@@ -103,6 +108,8 @@ class StepRequest(_Part):
     """The repository to fetch from; None is the first that answers."""
     tool: str | None = None
     """Path of the restore tool on the host; None lets it look for its own."""
+    progress: bool = False
+    """Whether lines of ``StepProgress`` may come before the answer. They need not."""
     identities: tuple[SecretStr, ...] = ()
     """Only for ``preflight`` and ``stage``; without any, the host opens the backup with its own."""
 
@@ -136,6 +143,15 @@ class StepAnswer(_Part):
     error: StepError | None = None
 
 
+class StepProgress(_Part):
+    """How far a step is that has not ended: ``progress`` names its part, such as ``fetch``."""
+
+    protocol: int = PROTOCOL
+    progress: str
+    bytes: int
+    total_bytes: int | None = None
+
+
 def failure(version: str, error: EtcdGuardError) -> StepAnswer:
     """The answer that says a step failed."""
     return StepAnswer(version=version, ok=False, error=StepError.of(error))
@@ -165,6 +181,23 @@ def read_answer(data: bytes) -> StepAnswer:
     """Read an answer; raises Refused."""
     _read(data, "answer", hint="see what the remote command prints: a shell profile must print nothing")
     return cast(StepAnswer, _validated(StepAnswer, data, "answer"))
+
+
+def progress_bytes(progress: StepProgress) -> bytes:
+    """One line."""
+    return progress.model_dump_json().encode() + b"\n"
+
+
+def read_progress(data: bytes) -> StepProgress | None:
+    """Read a line that tells progress; None for any other, which ``read_answer`` judges. Raises Refused."""
+    try:
+        body = json.loads(data)
+    except ValueError:
+        return None
+    if not isinstance(body, dict) or "progress" not in body:
+        return None
+    _read(data, "progress", hint="install the same version of etcdguard on every host")
+    return cast(StepProgress, _validated(StepProgress, data, "progress"))
 
 
 def _read(data: bytes, what: str, *, hint: str) -> Mapping[str, Any]:

@@ -15,7 +15,17 @@ from typing import Any
 
 import pytest
 
+from etcdguard import __version__
 from etcdguard.etcd.local import LocalCluster
+from etcdguard.restore.steps import (
+    StepAnswer,
+    StepName,
+    StepProgress,
+    StepRequest,
+    read_answer,
+    read_progress,
+    request_bytes,
+)
 from tests.support.etcd_versions import EtcdPrograms, default_programs
 from tests.support.etcdctl import Etcdctl
 from tests.support.fixtures_etcd import ClusterFactory
@@ -170,6 +180,40 @@ def test_members_of_one_machine_go_together(stopped: Site) -> None:
 
     assert done.returncode == 15
     assert f"was begun here with {first}, not {second}, {third}" in done.stderr
+    assert stopped.data_files == before
+
+
+def test_a_host_tells_its_progress_before_it_answers(stopped: Site) -> None:
+    stopped.good("restore", "plan", "-o", "plan.json", *stopped.data_dirs)
+    before = stopped.data_files
+    plan = json.loads((stopped.folder / "plan.json").read_text())
+    node = subprocess.Popen(
+        [sys.executable, "-m", "etcdguard", "--config", str(stopped.folder / "config.yaml"), "node"],
+        env={"PATH": stopped.programs.search_path},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert node.stdin is not None
+    assert node.stdout is not None
+
+    def ask(step: StepName) -> tuple[list[StepProgress], StepAnswer]:
+        names = tuple(stopped.cluster.names)
+        request = StepRequest(version=__version__, step=step, plan=plan, members=names, progress=True)
+        node.stdin.write(request_bytes(request))  # type: ignore[union-attr]
+        node.stdin.flush()  # type: ignore[union-attr]
+        told = []
+        while (at := read_progress(line := node.stdout.readline())) is not None:  # type: ignore[union-attr]
+            told.append(at)
+        return told, read_answer(line)
+
+    with node:
+        told, answer = ask("stage")
+        assert answer.ok
+        assert [at.progress for at in told if at.bytes == 0] == ["fetch", "stage"]
+        # Nothing says that these members share a host, so each has a snapshot of its own.
+        assert told[0].total_bytes == 3 * (plan["plan"]["db_bytes"] + 32)
+        told, answer = ask("discard")
+        assert (told, answer.ok) == ([], True)
     assert stopped.data_files == before
 
 

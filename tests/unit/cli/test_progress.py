@@ -8,7 +8,9 @@ import pytest
 from rich.console import Console
 
 from etcdguard import log
-from etcdguard.cli.progress import BarProgress, LogProgress, watch
+from etcdguard.cli.progress import BarProgress, HostBars, LogProgress, watch
+from etcdguard.cli.restore_watch import _Events
+from etcdguard.restore.steps import StepProgress
 
 
 class _Clock:
@@ -102,3 +104,33 @@ def test_the_bar_is_stopped_when_the_command_fails(monkeypatch: pytest.MonkeyPat
     with pytest.raises(KeyError):
         work()
     assert sys.stderr is stderr
+
+
+def test_every_host_has_a_bar_and_leaves_nothing() -> None:
+    screen = io.StringIO()
+    shown = HostBars(Console(file=screen, force_terminal=True, width=200))
+    shown.update("cp1", "fetch", 2**19, 2**20)
+    shown.update("cp2", "fetch", 2**20, 2**20)
+    shown.update("cp2", "stage", 0, None)
+    shown.remove("cp1")
+    shown.remove("cp1")
+    shown.close()
+    text = screen.getvalue()
+    assert "cp1: fetch" in text
+    assert "cp2: stage" in text
+    assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")
+
+
+def test_a_log_has_a_line_a_host_every_half_minute(capsys: pytest.CaptureFixture[str]) -> None:
+    log.configure("json")
+    clock = _Clock()
+    events = _Events(clock)
+    for _ in range(100):  # 95 s
+        for host in ("cp1", "cp2"):
+            events.progress(host, StepProgress(progress="fetch", bytes=int(clock.now), total_bytes=200))
+        clock.now += 0.95
+
+    lines = _lines(capsys)
+    assert [line["host"] for line in lines] == ["cp1", "cp2"] * 3
+    assert {line["event"] for line in lines} == {"restore.progress"}
+    assert (lines[0]["bytes"], lines[0]["total_bytes"], lines[0]["percent"]) == (30, 200, 15)

@@ -13,7 +13,7 @@ from etcdguard.catalog import Backup
 from etcdguard.errors import ClusterUnhealthy, EtcdGuardError, Refused
 from etcdguard.etcd.tools import Tool
 from etcdguard.restore.by_host import ByHost, Elsewhere
-from etcdguard.restore.crew import Crew, NoWatcher, Orders
+from etcdguard.restore.crew import Crew, NoWatcher, Orders, Watcher
 from etcdguard.restore.environment import Environment
 from etcdguard.restore.hosts import Host, LocalHost, Site, sites_of
 from etcdguard.restore.machine import Filesystem, Machine
@@ -24,6 +24,7 @@ from etcdguard.restore.planner import Choices, MemberSpec, make_plan
 from etcdguard.restore.result import ClusterResult
 from etcdguard.restore.services import NodeServices
 from etcdguard.restore.steps import StepAnswer, StepRequest
+from etcdguard.restore.telling import Tell
 from tests.support.restores import NOW, SteppingClock, make_manifest
 from tests.unit.restore.world import SNAPSHOT, nobody, read_ids, write_members
 
@@ -75,9 +76,9 @@ class FaultyHost:
     def name(self) -> str:
         return self.inner.name
 
-    def run(self, request: StepRequest, timeout: float) -> StepAnswer:
+    def run(self, request: StepRequest, timeout: float, tell: Tell | None = None) -> StepAnswer:
         self.fleet.fault(self.name, request.step, "before")
-        answer = self.inner.run(request, timeout)
+        answer = self.inner.run(request, timeout, tell)
         self.fleet.fault(self.name, request.step, "after")
         return answer
 
@@ -105,6 +106,7 @@ class Fleet:
     """What is different in every host's environment."""
     unprovable: str | None = None
     backup: Callable[[], str] | None = None
+    watcher: Watcher = field(default_factory=NoWatcher)
     by_host: bool = False
     """No machine reaches all hosts: see ``part``."""
     mounts: frozenset[Path] = frozenset()
@@ -185,7 +187,7 @@ class Fleet:
         sites = sites_of(
             self.plan, "here", lambda name, _: FaultyHost(LocalHost(name, self.node(name)), self)
         )
-        crew = Crew(self.plan, sites, VERSION, SteppingClock(), NoWatcher(), Orders())
+        crew = Crew(self.plan, sites, VERSION, SteppingClock(), self.watcher, Orders())
         return Orchestrator(
             self.plan,
             crew,

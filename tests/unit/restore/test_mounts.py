@@ -140,3 +140,13 @@ def test_a_directory_that_is_gone_gets_the_owner_of_the_other_one(tmp_path: Path
     assert owner_of(member, data) == here
     wal.target.rmdir()
     assert owner_of(member, data) is None
+
+
+def test_a_host_on_its_own_says_where_its_old_data_is(fleet: Fleet) -> None:
+    before = fleet.picture()
+
+    (member,) = fleet.part("cp2").run("held").members
+
+    assert member.kept == (f"{fleet.data('cp2')}/before-{fleet.plan.id}",)
+    fleet.part("cp2").roll_back()
+    assert fleet.picture() == before

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from etcdguard.errors import EtcdGuardError, Refused, UsageError, WrongKey
 from etcdguard.restore.ssh import SshHost, SshOptions
-from etcdguard.restore.steps import PROTOCOL, StepRequest
+from etcdguard.restore.steps import PROTOCOL, StepProgress, StepRequest
 
 _REQUEST = StepRequest(version="1", step="status", members=("m1",), identities=(SecretStr("AGE-SECRET-X"),))
 _GOOD = json.dumps({"protocol": PROTOCOL, "version": "1", "ok": True, "facts": {"phase": "staged"}})
@@ -52,6 +52,19 @@ def test_the_request_goes_through_the_pipe_and_one_connection_serves_all_steps(t
     assert json.loads(request)["identities"] == ["AGE-SECRET-X"]
     assert first == second
     assert "AGE-SECRET-X" not in repr(_REQUEST)
+
+
+def test_progress_comes_before_the_answer_and_only_delays_it(tmp_path: Path) -> None:
+    lines = [json.dumps({"protocol": PROTOCOL, "progress": "fetch", "bytes": count}) for count in (1, 2)]
+    script = f"for line in sys.stdin:\n    print(*{[*lines, _GOOD]!r}, sep='\\n', flush=True)"
+    host = _host(tmp_path, script)
+    told: list[StepProgress] = []
+
+    assert host.run(_REQUEST, 10, told.append).facts == {"phase": "staged"}
+    assert host.run(_REQUEST, 10).ok
+    host.close()
+
+    assert [(at.progress, at.bytes) for at in told] == [("fetch", 1), ("fetch", 2)]
 
 
 def test_an_error_is_an_answer(tmp_path: Path) -> None:

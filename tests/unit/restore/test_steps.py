@@ -13,10 +13,13 @@ from etcdguard.errors import EtcdGuardError, Locked, Refused
 from etcdguard.restore.steps import (
     StepAnswer,
     StepError,
+    StepProgress,
     StepRequest,
     answer_bytes,
     failure,
+    progress_bytes,
     read_answer,
+    read_progress,
     read_request,
     request_bytes,
 )
@@ -85,6 +88,28 @@ def test_no_bytes_are_taken_for_an_answer_by_accident(data: bytes) -> None:
 def test_no_json_is_taken_for_a_request_by_accident(body: object) -> None:
     with pytest.raises(Refused):
         read_request(json.dumps(body).encode())
+
+
+def test_progress_is_told_apart_from_answers() -> None:
+    at = StepProgress(progress="fetch", bytes=5, total_bytes=10)
+    assert read_progress(progress_bytes(at)) == at
+    assert progress_bytes(at).count(b"\n") == 1
+    assert read_progress(answer_bytes(StepAnswer(version="1", ok=True, facts={"progress": 1}))) is None
+    with pytest.raises(Refused):
+        read_answer(progress_bytes(at))
+
+
+@pytest.mark.parametrize("change", [{"protocol": 2}, {"bytes": "5"}, {"progress": 7}])
+def test_strange_progress_is_refused(change: dict[str, object]) -> None:
+    line = {**json.loads(progress_bytes(StepProgress(progress="fetch", bytes=5))), **change}
+    with pytest.raises(Refused):
+        read_progress(json.dumps(line).encode())
+
+
+def test_who_did_not_ask_for_progress_is_spared_it() -> None:
+    body = json.loads(request_bytes(_request()))
+    del body["progress"]  # by an etcdguard that does not know it
+    assert not read_request(json.dumps(body).encode()).progress
 
 
 def test_facts_and_findings_travel() -> None:
