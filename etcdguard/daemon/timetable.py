@@ -38,8 +38,10 @@ class _SlotJob(schedule.Job):
         self._schedule_next_run()
 
     def _schedule_next_run(self) -> None:
-        slot = self.spec.schedule.next(self._timetable.clock.now())
-        self.next_run = slot + self.spec.schedule.delay(slot, f"{self._timetable.salt} {self.spec.name}")
+        now = self._timetable.clock.now()
+        when, delayed = self.spec.schedule, self._timetable.delayed
+        begun = delayed(self.spec, when.latest(now))  # its slot has come, and perhaps not its run
+        self.next_run = begun if begun > now else delayed(self.spec, when.next(now))
 
 
 class Timetable:
@@ -83,10 +85,13 @@ class Timetable:
         soonest: datetime | None = self.scheduler.next_run
         return soonest
 
+    def delayed(self, job: Job, slot: datetime) -> datetime:
+        """When the job of that slot is called for."""
+        return slot + job.schedule.delay(slot, f"{self.salt} {job.name}")
+
     def _call(self, job: Job) -> None:
         now = self.clock.now()
         slot = job.schedule.latest(now)
-        if now < slot + job.schedule.delay(slot, f"{self.salt} {job.name}"):
-            # Between a slot and its delayed run: what is due is the slot before.
+        if now < self.delayed(job, slot):  # we are late: what is due is the slot before
             slot = job.schedule.latest(slot - _TICK)
         self._due(job, slot)

@@ -224,10 +224,13 @@ def test_two_nodes_that_took_a_slot_during_an_outage_leave_one_backup(
     for machine in machines:
         with pytest.raises(RepositoryError):
             machine.run(down(store))
+    seen = FaultyStore(store)
     for machine in machines:
-        machine.ship(store)
+        machine.ship(seen)
         assert machine.waiting == {}
     assert slots(store) == [SLOT]
+    uploads = [key for operation, key in seen.operations if operation == "put" and key.endswith(".age")]
+    assert len(uploads) == 1  # the second looked before it sent anything
 
 
 def test_each_repository_has_one_when_two_nodes_were_cut_off_from_different_ones(

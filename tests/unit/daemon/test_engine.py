@@ -83,6 +83,22 @@ def test_jitter_delays_the_run_and_not_the_slot() -> None:
     assert world.slot() == slot_id(slot)
 
 
+def test_a_delayed_run_outlives_a_reload_and_a_late_one_is_for_the_slot_before() -> None:
+    spec = job("check", "1h jitter 50m", catch_up=False)
+    eleven = datetime(2026, 3, 1, 11, tzinfo=timezone.utc)
+    delay = [spec.schedule.delay(eleven + n * HOUR, "prod check") for n in range(2)]
+    assert min(delay) > 2 * MINUTE
+    world = World(spec, start=eleven - MINUTE)
+    world.live(2 * MINUTE)
+    world.daemon.reload([spec], world.runner)
+    world.clock.set_wall(HOUR)  # 11:00's run is overdue and 12:00's is not there yet
+    world.live(5 * SECOND)
+    assert world.slot() == "20260301T110000Z"
+    world.live(delay[1])
+    assert world.slot() == "20260301T120000Z"
+    assert len(world.started) == 2
+
+
 def test_two_jobs_of_one_name_are_refused() -> None:
     with pytest.raises(ConfigError, match="two jobs are named 'check'"):
         World(job(), job())

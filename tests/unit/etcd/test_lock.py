@@ -25,12 +25,14 @@ class Etcd:
         self.holder: tuple[bytes, int] | None = None
         self.leases: set[int] = set()
         self.down = False
+        self.grant_takes = 0.0
         self.renewed = threading.Semaphore(0)
         self.let_renew: Callable[[], None] = lambda: None
         self._next = 1
 
     def grant(self, seconds: int) -> tuple[int, int]:
         self._answer()
+        self.clock += self.grant_takes
         self._next += 1
         self.leases.add(self._next)
         return self._next, seconds
@@ -123,6 +125,15 @@ def test_the_lease_is_counted_by_the_local_clock_alone(etcd: Etcd, make: Callabl
     assert lock.remaining() == 0
     with pytest.raises(Locked, match="was lost"):
         lock.require()
+
+
+def test_a_new_lease_counts_from_before_it_was_asked_for(
+    etcd: Etcd, make: Callable[[str], LeaseLock]
+) -> None:
+    lock = make("node-1")
+    etcd.grant_takes = 4.0
+    lock.acquire()
+    assert lock.remaining() == LEASE - 4
 
 
 def test_a_renewal_counts_from_before_it_was_sent(etcd: Etcd, make: Callable[..., LeaseLock]) -> None:
