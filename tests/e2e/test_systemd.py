@@ -7,9 +7,10 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -17,8 +18,14 @@ from tests.support.etcd_versions import default_programs
 from tests.support.fixtures_hosts import REQUIRE_VARIABLE, watched
 from tests.support.hosts import Host, HostSet
 from tests.support.hosts_etcd import SYSTEMD_TLS, HostPki, deploy_etcd
+from tests.support.s3_servers import S3Server, make_bucket
+from tests.support.tcp_proxy import TcpProxy
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("hosts")]  # one worker: they share one installation
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(900),  # what is installed may have to be downloaded
+    pytest.mark.xdist_group("hosts"),  # one worker: they share one installation
+]
 
 _CHECKOUT = Path(__file__).parents[2]
 _PYTHON = "/usr/bin/python3"  # the distribution's, which the host has as well
@@ -29,7 +36,7 @@ _DEADLINE = 120.0
 
 def _make(target: str, dest: Path, prefix: str = "/usr") -> None:
     argv = ["make", target, f"DESTDIR={dest}", f"PREFIX={prefix}", f"PYTHON={_PYTHON}"]
-    done = subprocess.run(argv, cwd=_CHECKOUT, capture_output=True, text=True, timeout=280, check=False)
+    done = subprocess.run(argv, cwd=_CHECKOUT, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -192,6 +199,26 @@ def test_backups_are_verified(host: Host) -> None:
     host.run("etcdguard", "backup")
     host.systemctl("start", "etcdguard-verify.service")
     assert {backup["verified_level"] for backup in _backups(host)} == {"manifest"}
+
+
+def test_s3_credentials_reach_the_service(host: Host, seaweedfs_server: S3Server) -> None:
+    bucket = make_bucket(seaweedfs_server)
+    gateway = host.address.rpartition(".")[0] + ".1"
+    port = urlsplit(seaweedfs_server.endpoint_url).port
+    assert port is not None
+    keys = (seaweedfs_server.access_key, seaweedfs_server.secret_key)
+    profile = "[default]\naws_access_key_id = {}\naws_secret_access_key = {}\n".format(*keys)
+    with closing(TcpProxy("127.0.0.1", port, address=gateway)) as proxy:
+        place = f"endpoint_url: 'http://{proxy.netloc}', region: us-east-1, addressing_style: path"
+        s3 = f"s3: {{bucket: {bucket}, {place}}}"
+        with _config(host, 'file: {path: "/var/lib/etcdguard/repository"}', s3):
+            assert host.systemctl("start", _BACKUP, check=False).returncode != 0
+            host.write(f"{_CREDENTIALS}/aws", profile, mode=0o600)
+            host.systemctl("start", _BACKUP)
+            host.run("rm", f"{_CREDENTIALS}/aws")
+    found = seaweedfs_server.client().list_objects_v2(Bucket=bucket)["Contents"]
+    assert any(one["Key"].endswith("/manifest.json") for one in found)
+    assert keys[1] not in _journal(host, _BACKUP)
 
 
 def test_what_the_retention_lets_go_of_is_deleted(host: Host) -> None:

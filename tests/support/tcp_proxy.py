@@ -17,11 +17,12 @@ _PIECE = 65536
 
 
 class TcpProxy:
-    """Listens on a loopback port of its own and forwards to ``host:port``. Close it."""
+    """Listens on a port of its own at ``address`` and forwards to ``host:port``. Close it."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, *, address: str = "127.0.0.1") -> None:
         self._upstream = (host, port)
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server((address, 0))
+        self.address = address
         self.port: int = self._listener.getsockname()[1]
         self._mode: Mode = "open"
         self._guard = threading.Lock()
@@ -33,7 +34,7 @@ class TcpProxy:
     @property
     def netloc(self) -> str:
         """``host:port`` for clients."""
-        return f"127.0.0.1:{self.port}"
+        return f"{self.address}:{self.port}"
 
     def set(self, mode: Mode) -> None:
         """Cut or heal. Whatever was silent is hung up when it heals, as after a partition."""
