@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+import threading
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import Future, wait
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
@@ -98,14 +100,23 @@ class Crew:
         sites = [site for site in self.sites if only is None or site.host.name in only]
         if not sites:
             return {}
-        with ThreadPoolExecutor(len(sites)) as pool:
-            futures = {site.host.name: pool.submit(self._one, site, step, proven) for site in sites}
-            try:
-                wait(futures.values())
-            except BaseException:
-                for site in sites:
-                    site.host.interrupt()
-                raise
+        futures: dict[str, Future[Outcome]] = {site.host.name: Future() for site in sites}
+
+        def serve(site: Site) -> None:
+            future = futures[site.host.name]
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(self._one(site, step, proven))
+                except BaseException as error:  # noqa: BLE001 - it is for whoever waits
+                    future.set_exception(error)
+
+        try:
+            for site in sites:
+                threading.Thread(target=serve, args=(site,), name=f"{step} {site.host.name}").start()
+            wait(futures.values())
+        except BaseException:
+            _cut_short(sites, futures.values())
+            raise
         return {name: future.result() for name, future in futures.items()}
 
     def all(self, step: StepName, *, proven: bool = False) -> dict[str, StepAnswer]:
@@ -183,6 +194,18 @@ def good(outcomes: Mapping[str, Outcome]) -> dict[str, StepAnswer]:
 def failures(outcomes: Mapping[str, Any]) -> list[EtcdGuardError]:
     """What went wrong, in the order of the hosts."""
     return [one for one in outcomes.values() if isinstance(one, EtcdGuardError)]
+
+
+def _cut_short(sites: Sequence[Site], futures: Collection[Future[Outcome]]) -> None:
+    """Wait for all, whatever interrupts again: no host may be told to go back while it still goes forward."""
+    while not all(future.done() for future in futures):
+        with suppress(KeyboardInterrupt):
+            for future in futures:
+                future.cancel()  # what has not begun
+            for site in sites:
+                site.host.interrupt()
+            # Not for what was cancelled: if its thread never came to be, nobody would tell.
+            wait([future for future in futures if not future.done()])
 
 
 def _sent(run: Callable[[], StepAnswer], host: str) -> Outcome:

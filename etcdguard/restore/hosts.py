@@ -31,7 +31,7 @@ class Host(Protocol):
         """
 
     def interrupt(self) -> None:
-        """Ask a running step to end early where it safely can. May be called from any thread."""
+        """Ask a running step to end early where it safely can. From any thread, and more than once."""
 
     def close(self) -> None:
         """Let go of connections; a later step makes new ones."""

@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from etcdguard.clock import Clock
-from etcdguard.errors import EtcdGuardError, PartialFailure, Refused, UsageError
+from etcdguard.errors import EtcdGuardError, Interrupted, PartialFailure, Refused, UsageError
 from etcdguard.restore.crew import Crew, Outcome, Watcher, failures
-from etcdguard.restore.files import write_private
+from etcdguard.restore.files import translating, write_private
 from etcdguard.restore.journal import Journal, exclusive, plan_folder
 from etcdguard.restore.plan import RestorePlan, write_plan
 from etcdguard.restore.plan_state import PlanState, fold
 from etcdguard.restore.result import ClusterResult, RestoredMember, event_facts
+from etcdguard.storage.durable import make_folders
 
 __all__ = ["After", "JOURNAL", "Orchestrator", "PLAN_FILE"]
 
@@ -82,6 +83,11 @@ class Orchestrator:
                 raise Refused(
                     f"plan {self._plan.id} has been carried out", hint="to restore once more, make a new plan"
                 )
+            if state.must_go_back:
+                raise Refused(
+                    f"plan {self._plan.id} has run, and some hosts may be put back already",
+                    hint=f"put the others back too: {self._back_command}; then make a new plan",
+                )
             started_at = self._clock.now()
             self._check(state)
             self._note(connection)
@@ -91,8 +97,9 @@ class Orchestrator:
                         self._put_in_place()
                     if self._served:
                         self._bring_up()
-            self._reopen()
-            return self._wind_up(started_at)
+            with self._past_return():
+                self._reopen()
+                return self._wind_up(started_at)
 
     def _check(self, state: PlanState) -> None:
         with self._timed("preflight"):
@@ -102,10 +109,13 @@ class Orchestrator:
 
     def _note(self, connection: Mapping[str, Any]) -> None:
         """Before anything changes: what another run needs to go on or to go back."""
-        self._journal.append("plan", hosts=self._hosts(), connection=dict(connection))
         plan_file = self._folder / PLAN_FILE
         if not plan_file.exists():
+            with translating(f"make {self._folder}"):
+                make_folders(self._folder)
             write_private(plan_file, [write_plan(self._plan)])
+        # Last: whoever finds this event relies on the file.
+        self._journal.append("plan", hosts=self._hosts(), connection=dict(connection))
 
     def _put_in_place(self) -> None:
         with self._phase("stage"):
@@ -137,8 +147,18 @@ class Orchestrator:
         except EtcdGuardError as error:
             raise PartialFailure(
                 f"the cluster is restored, but not open on every host: {error.message}",
-                hint=f"{error.hint}; then go on: {self._again}",
+                hint=f"{error.hint}; then {self._go_on}",
             ) from error
+
+    @contextmanager
+    def _past_return(self) -> Iterator[None]:
+        try:
+            yield
+        except KeyboardInterrupt as interrupt:
+            raise Interrupted(
+                "interrupted: the cluster is restored, but not open on every host, or not recorded",
+                hint=self._go_on,
+            ) from interrupt
 
     def _wind_up(self, started_at: datetime) -> ClusterResult:
         """What is restored stays, also when it can be neither recorded nor backed up."""
@@ -195,21 +215,31 @@ class Orchestrator:
         try:
             yield
         except BaseException as cause:
+            error = _told(cause)
             try:
                 self._put_back()
             except EtcdGuardError as stuck:
-                told = cause.message if isinstance(cause, EtcdGuardError) else "interrupted"
-                raise PartialFailure(f"{told}; {stuck.message}", hint=stuck.hint) from cause
-            if isinstance(cause, EtcdGuardError):
-                raise type(cause)(
-                    f"{cause.message}; everything was put back as it was", hint=cause.hint
-                ) from cause
-            raise
+                if error is None or error.message in stuck.message:
+                    raise stuck from cause
+                raise type(stuck)(f"{error.message}; {stuck.message}", hint=stuck.hint) from cause
+            if error is None:
+                raise
+            raise type(error)(
+                f"{error.message}; everything was put back as it was", hint=error.hint
+            ) from cause
 
     def _put_back(self) -> None:
+        try:
+            self._watcher.phase("rollback")
+            self._take_back()
+        except KeyboardInterrupt as interrupt:
+            raise Interrupted(
+                "interrupted before every host was as it had been", hint=self._ways_out
+            ) from interrupt
+
+    def _take_back(self) -> None:
         swapping = self._state().swapping
-        self._watcher.phase("rollback")
-        self._journal.append("rolling-back")
+        self._note_back("rolling-back", "nothing was put back")
         standing = self._crew.ask("status")
         lost = failures(standing)
         if lost and swapping:
@@ -218,13 +248,22 @@ class Orchestrator:
             )
         if swapping:
             self._back(self._crew.ask("quiesce") if self._served else {})
+            self._note_back("putting-back", "nothing was put back, and nothing was started")
             self._back(self._crew.ask("rollback"))
+            # From here on what runs is the old cluster, and another run must not stop it to put nothing back.
+            self._note_back("put-back", "the old directories are in place, and nothing was started")
         answering = [host for host, one in standing.items() if not isinstance(one, EtcdGuardError)]
         problems = failures(self._crew.ask("resume", only=answering))
         problems += failures(self._crew.ask("discard", only=answering))
         if lost or problems:
             raise self._stuck("the old directories are in place, but not all is done", [*lost, *problems])
-        self._journal.append("rolled-back")
+        self._note_back("rolled-back", "every host is as it was, but this could not be noted")
+
+    def _note_back(self, event: str, otherwise: str) -> None:
+        try:
+            self._journal.append(event)
+        except EtcdGuardError as error:
+            raise self._stuck(otherwise, [error]) from error
 
     def _back(self, outcomes: Mapping[str, Outcome]) -> None:
         problems = failures(outcomes)
@@ -234,10 +273,7 @@ class Orchestrator:
     def _stuck(self, what: str, problems: list[EtcdGuardError]) -> PartialFailure:
         reasons = "; ".join(error.message for error in problems)
         hints = "; ".join(dict.fromkeys(error.hint for error in problems))
-        return PartialFailure(
-            f"{what}: {reasons}",
-            hint=f"{hints}; then `etcdguard restore rollback {self._plan.id}`, or go on: {self._again}",
-        )
+        return PartialFailure(f"{what}: {reasons}", hint=f"{hints}; then {self._ways_out}")
 
     # -- looking and cleaning ----------------------------------------------------------------------------
 
@@ -260,8 +296,19 @@ class Orchestrator:
     # -- common ------------------------------------------------------------------------------------------
 
     @property
-    def _again(self) -> str:
-        return f"etcdguard restore run --plan {self._folder / PLAN_FILE} --all"
+    def _go_on(self) -> str:
+        return f"go on with the same options: etcdguard restore run --plan {self._folder / PLAN_FILE} --all"
+
+    @property
+    def _back_command(self) -> str:
+        return f"etcdguard restore rollback {self._plan.id}"
+
+    @property
+    def _ways_out(self) -> str:
+        """The commands that bring a restore to an end that was cut off before the proof."""
+        if self._state().must_go_back:
+            return f"finish it: {self._back_command}"
+        return f"make every host as it was: {self._back_command}, or {self._go_on}"
 
     def _hosts(self) -> dict[str, tuple[str, ...]]:
         return {site.host.name: site.members for site in self._crew.sites}
@@ -290,3 +337,10 @@ class Orchestrator:
         began = self._clock.monotonic()
         yield
         self._seconds[name] = self._clock.monotonic() - began
+
+
+def _told(cause: BaseException) -> EtcdGuardError | None:
+    """What to tell people of it; None for a fault of our own, which keeps its traceback."""
+    if isinstance(cause, KeyboardInterrupt):
+        return Interrupted("interrupted", hint="begin again with `etcdguard restore` when it suits")
+    return cause if isinstance(cause, EtcdGuardError) else None

@@ -22,6 +22,10 @@ class PlanState:
     """Directories may have been swapped, on some hosts or all."""
     in_place: bool = False
     """All hosts have the new directories."""
+    started: bool = False
+    """Members of the plan may have run."""
+    putting_back: bool = False
+    """Directories may have been put back, on some hosts or all."""
     proven: bool = False
     finished: bool = False
     stopped_at: datetime | None = None
@@ -29,6 +33,11 @@ class PlanState:
     members: tuple[Mapping[str, Any], ...] = ()
     """The restored members, once they are in place."""
     proof: Mapping[str, Any] | None = None
+
+    @property
+    def must_go_back(self) -> bool:
+        """Whether going on is out of the question: what was put back and has run before never runs again."""
+        return self.started and self.putting_back
 
 
 def fold(events: Iterable[Mapping[str, Any]]) -> PlanState:
@@ -49,6 +58,10 @@ def _after(state: PlanState, event: Mapping[str, Any]) -> PlanState:
         return replace(state, proven=True, proof=event["proof"])
     if name == "rolling-back":
         return replace(state, phase="rolling back", in_place=False)
+    if name == "putting-back":
+        return replace(state, putting_back=True)
+    if name == "put-back":
+        return replace(state, swapping=False)
     if name == "rolled-back":
         return PlanState(phase="rolled back")
     if name == "finished":
@@ -63,5 +76,6 @@ def _begun(state: PlanState, phase: str, at: datetime) -> PlanState:
         phase=phase,
         begun=state.begun or phase == "stage",
         swapping=state.swapping or phase == "swap",
+        started=state.started or phase == "start",
         stopped_at=at if stops else state.stopped_at,
     )

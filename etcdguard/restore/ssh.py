@@ -64,10 +64,10 @@ class SshHost:
         data, deadline_message = request_bytes(request), f"no end of {request.step} within {timeout:g} s"
         again = self._session is not None
         try:
-            line = self._asked(data, timeout, deadline_message, tell)
-            if line is None and again:
+            session, line = self._asked(data, timeout, deadline_message, tell)
+            if line is None and again and not session.hung_up:
                 # The connection of an earlier step is gone; a step may be sent twice.
-                line = self._asked(data, timeout, deadline_message, tell)
+                session, line = self._asked(data, timeout, deadline_message, tell)
         except BaseException:
             self._drop(kill=True)
             raise
@@ -85,14 +85,17 @@ class SshHost:
         """See Host."""
         self._drop(kill=False)
 
-    def _asked(self, data: bytes, timeout: float, complaint: str, tell: Tell | None) -> bytes | None:
-        """The answer's line; None when the connection has ended instead."""
+    def _asked(
+        self, data: bytes, timeout: float, complaint: str, tell: Tell | None
+    ) -> tuple[_Session, bytes | None]:
+        """The connection and its answer's line; None when it has ended instead."""
         if self._session is None or self._session.over:
             self._drop(kill=True)
             self._session = _Session(self._argv)
-        self._session.send(data)
+        session = self._session
+        session.send(data)
         try:
-            return self._session.answer(timeout, tell)
+            return session, session.answer(timeout, tell)
         except queue.Empty as e:
             raise EtcdGuardError(
                 f"{self.name}: {complaint}",
@@ -172,6 +175,8 @@ class _Session:
         except OSError as e:
             raise UsageError(f"cannot run {argv[0]}: {e.strerror}", hint="install the OpenSSH client") from e
         self.over = False
+        self.hung_up = False
+        """We have ended it, so that no answer is no reason to ask again."""
         self._noise = b""
         self._complaints = b""
         self._lines: queue.Queue[bytes | None] = queue.Queue()
@@ -199,7 +204,7 @@ class _Session:
 
     def hang_up(self) -> None:
         """End the other side's input."""
-        self.over = True
+        self.over = self.hung_up = True
         with suppress(BrokenPipeError):
             _pipe(self._process.stdin).close()
 

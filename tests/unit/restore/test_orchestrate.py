@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import os
 import pwd
+import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,15 +17,21 @@ from etcdguard.errors import (
     ClusterUnhealthy,
     Corruption,
     EtcdGuardError,
+    Interrupted,
     Locked,
     PartialFailure,
     Refused,
     RepositoryError,
     UsageError,
 )
+from etcdguard.restore.crew import Crew, NoWatcher
+from etcdguard.restore.hosts import Site
 from etcdguard.restore.journal import exclusive
+from etcdguard.restore.steps import StepAnswer, StepRequest
+from etcdguard.restore.telling import Tell
 from etcdguard.storage.durable import remove_tree
-from tests.unit.restore.fleet import HOSTS, Fleet, lost
+from tests.support.restores import SteppingClock
+from tests.unit.restore.fleet import HOSTS, VERSION, Fleet, lost
 
 FORWARD = ("stage", "close", "quiesce", "barrier", "swap", "gate", "start")
 """The steps before the proof; what goes wrong in them is undone."""
@@ -55,6 +63,21 @@ def _down(host: str, step: str, when: str) -> Callable[[str, str, str], None]:
         if place == (host, step, when):
             gone.append(host)
         if place[0] in gone:
+            raise lost()
+
+    return fault
+
+
+def _fails_and_loses(host: str, failed: str, step: str) -> Callable[[str, str, str], None]:
+    """After it has failed in one step, the host is lost before another of the way back."""
+    met: list[str] = []
+
+    def fault(*place: str) -> None:
+        if place == (host, failed, "after"):
+            met.append(failed)
+            raise lost()
+        if met and (place[:2] == (host, step) or ("gone" in met and place[0] == host)):
+            met.append("gone")
             raise lost()
 
     return fault
@@ -342,6 +365,155 @@ def test_a_host_that_is_lost_can_come_back_to_either_end(fleet: Fleet, step: str
         fleet.assert_restored()
     else:
         assert fleet.picture() == before
+
+
+@pytest.mark.parametrize("step", ["quiesce", "rollback", "resume", "discard"])
+@pytest.mark.parametrize("failed", ["gate", "start"])
+def test_a_host_lost_on_the_way_back_leaves_just_the_ways_that_are_told(
+    tmp_path: Path, failed: str, step: str
+) -> None:
+    for then in ("run", "roll_back"):
+        fleet = Fleet.make(tmp_path / then)
+        before = fleet.picture()
+        fleet.fault = _fails_and_loses("cp2", failed, step)
+        with pytest.raises(PartialFailure) as failure:
+            fleet.run()
+        plan = fleet.plan.id
+        assert f"etcdguard restore rollback {plan}" in failure.value.hint
+        spent = failed == "start" and step != "quiesce"
+        assert ("restore run --plan" in failure.value.hint) is not spent
+
+        fleet.fault = lambda *_: None
+        if then == "run" and spent:
+            standing = fleet.picture()
+            with pytest.raises(Refused, match="put back already") as refusal:
+                fleet.run()
+            assert f"etcdguard restore rollback {plan}" in refusal.value.hint
+            assert fleet.picture() == standing
+            then = "roll_back"
+        getattr(fleet, then)()
+
+        if then == "run":
+            fleet.assert_restored()
+        else:
+            assert fleet.picture() == before
+
+
+def test_a_journal_that_cannot_be_written_stops_the_way_back(fleet: Fleet) -> None:
+    before = fleet.picture()
+
+    def full(host: str, step: str, when: str) -> None:
+        if (host, step, when) == ("cp2", "swap", "after"):
+            journal = fleet.root / "orchestrator" / fleet.plan.id / "orchestrator.jsonl"
+            journal.rename(journal.with_suffix(".kept"))
+            journal.mkdir()
+            raise lost()
+
+    fleet.fault = full
+    with pytest.raises(EtcdGuardError):
+        fleet.run()
+    journal = fleet.root / "orchestrator" / fleet.plan.id / "orchestrator.jsonl"
+    journal.rmdir()
+    journal.with_suffix(".kept").rename(journal)
+
+    fleet.roll_back()
+
+    assert fleet.picture() == before
+
+
+@pytest.mark.parametrize("then", ["run", "roll_back"])
+@pytest.mark.parametrize("step", ["status", "quiesce", "rollback", "resume", "discard"])
+def test_a_second_interrupt_cuts_the_way_back_off(fleet: Fleet, step: str, then: str) -> None:
+    before = fleet.picture()
+    met: list[str] = []
+
+    def fault(*place: str) -> None:
+        wanted = [one for one in ("gate", step) if one not in met][:1]
+        if place[0] == "cp2" and place[1] in wanted:
+            met.append(place[1])
+            raise KeyboardInterrupt
+
+    fleet.fault = fault
+    with pytest.raises(Interrupted, match="before every host was as it had been") as failure:
+        fleet.run()
+    assert f"etcdguard restore rollback {fleet.plan.id}" in failure.value.hint
+    assert "restore run --plan" in failure.value.hint
+
+    getattr(fleet, then)()
+
+    if then == "run":
+        fleet.assert_restored()
+    else:
+        assert fleet.picture() == before
+
+
+def test_no_host_is_left_behind_by_a_second_interrupt(fleet: Fleet) -> None:
+    """The way back begins when every host has answered, however often somebody presses Ctrl-C."""
+    host = _Stubborn()
+    crew = Crew(fleet.plan, (Site(host, ("m1",)),), VERSION, SteppingClock(), NoWatcher())
+
+    with pytest.raises(KeyboardInterrupt):
+        crew.ask("swap")
+
+    assert host.interrupts == 2
+    assert host.ended
+
+
+def test_an_interrupt_before_every_host_was_told_waits_for_those_that_were(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    fleet.fault = lambda host, step, when: told.append(f"{host} {when}")
+    start = threading.Thread.start
+
+    def interrupted(thread: threading.Thread) -> None:
+        if thread.name == "status cp2":
+            raise KeyboardInterrupt
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        fleet.orchestrator().status()
+
+    assert told in ([], ["cp1 before", "cp1 after"])
+
+
+class _Stubborn:
+    """Its step ends only after the second interrupt, and it causes both."""
+
+    name = "cp1"
+
+    def __init__(self) -> None:
+        self.interrupts = 0
+        self.ended = False
+        self._released = threading.Event()
+
+    def run(self, request: StepRequest, timeout: float, tell: Tell | None = None) -> StepAnswer:
+        os.kill(os.getpid(), signal.SIGINT)
+        self._released.wait()
+        self.ended = True
+        return StepAnswer(version=VERSION, ok=True)
+
+    def interrupt(self) -> None:
+        self.interrupts += 1
+        if self.interrupts == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+        else:
+            self._released.set()
+
+    def close(self) -> None: ...
+
+
+def test_an_interrupt_after_the_proof_takes_nothing_back(fleet: Fleet) -> None:
+    fleet.fault = _at("cp2", "reopen", "before", KeyboardInterrupt)
+    with pytest.raises(Interrupted, match="the cluster is restored") as failure:
+        fleet.run()
+    assert "restore run --plan" in failure.value.hint
+    assert "rollback" not in failure.value.hint
+
+    fleet.run()
+
+    fleet.assert_restored()
 
 
 def test_after_the_proof_nothing_is_taken_back(fleet: Fleet) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import stat
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -134,6 +136,29 @@ def test_the_end_of_its_input_interrupts_the_other_side(tmp_path: Path) -> None:
     host.interrupt()
     host.close()
     assert ended.exists()
+
+
+def test_a_step_that_was_cut_short_is_not_asked_again(tmp_path: Path) -> None:
+    asked = tmp_path / "asked"
+    host = _host(
+        tmp_path,
+        f"for line in sys.stdin:\n    open({str(asked)!r}, 'a').write('x')\n"
+        f"    if len(open({str(asked)!r}).read()) == 2: break\n    print({_GOOD!r}, flush=True)\n"
+        "sys.stdin.read()\nsys.exit(130)",
+    )
+    assert host.run(_REQUEST, 10).ok
+
+    def interrupts() -> None:
+        while not asked.exists() or asked.read_text() != "xx":
+            time.sleep(0.01)
+        host.interrupt()
+
+    thread = threading.Thread(target=interrupts)
+    thread.start()
+    with pytest.raises(EtcdGuardError, match="ended with code 130"):
+        host.run(_REQUEST, 60)
+    thread.join()
+    assert asked.read_text() == "xx"
 
 
 def test_without_a_client_the_hint_says_so() -> None:
