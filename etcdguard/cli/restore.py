@@ -251,6 +251,7 @@ def _plan(app: App, backup: Backup, tool: Tool, flags: dict[str, Any]) -> Restor
         bump=flags["bump"],
         mark_compacted=flags["mark_compacted"],
         no_bump=flags["no_bump"],
+        leave_out=frozenset(flags["leave_out"]),
         moves=flags["moves"],
     )
     return make_plan(

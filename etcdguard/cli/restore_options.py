@@ -142,6 +142,13 @@ plan_options = _together(
         help="A member's separate WAL directory.",
     ),
     click.option(
+        "--leave-out",
+        "leave_out",
+        multiple=True,
+        metavar="NAME",
+        help="Make a smaller cluster, without this voter of the backup; may be repeated.",
+    ),
+    click.option(
         "--map",
         "moves",
         multiple=True,

@@ -20,7 +20,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 
 from etcdguard.errors import ConfigError, Refused, UsageError
 from etcdguard.etcd.topology import initial_cluster, predict
-from etcdguard.model import HexId, Sha256
+from etcdguard.model import HashKV, HexId, Sha256
 from etcdguard.restore.places import Place, kept_name, staged_name
 
 __all__ = [
@@ -190,6 +190,8 @@ class PlanSource(_Part):
     snapshot_revision: int
     snapshot_sha256: Sha256
     db_bytes: int
+    hash_kv: HashKV | None = None
+    """The hash that the manifest has: proving the cluster must not need the repository again."""
     token: str
     tool: PlannedTool
     bump: Bump | None

@@ -56,6 +56,8 @@ class Choices:
     no_bump: bool = False
     moves: Mapping[str, str] = field(default_factory=dict)
     """Old hosts to new ones, as ``moves.read_moves`` reads them."""
+    leave_out: frozenset[str] = frozenset()
+    """Members that are not to come back."""
 
 
 def make_plan(
@@ -71,16 +73,17 @@ def make_plan(
     """Plan the restore of ``manifest`` onto the ``configured`` members, or without any onto those it lists.
 
     ``node`` names this machine; ``token_hex`` is ``secrets.token_hex``. Raises UsageError for choices that do
-    not fit and Refused for a tool that must not be used.
+    not fit, and Refused for a tool that must not be used or a voter that would be forgotten.
     """
     check_tool(tool, manifest.cluster.etcd_version)
     bump = _bump(manifest, choices, tool)
     before = configured or [MemberSpec(one.name, one.peer_urls, one.client_urls) for one in manifest.members]
     after = move(before, choices.moves)
-    specs, notes = _voters(manifest, after)
+    specs, notes = _voters(manifest, after, choices.leave_out)
     here = frozenset(spec.name for spec in specs) if choices.all_here else choices.here
     members = tuple(_source_member(spec, choices, node if spec.name in here else None) for spec in specs)
     _check_members(members, choices, here)
+    _check_complete(manifest, specs, choices.leave_out)
     plan_id = f"{now.astimezone(timezone.utc).strftime('%Y%m%dT%H%M%SZ')}-{token_hex(4)}"
     return assemble(
         PlanSource(
@@ -94,6 +97,7 @@ def make_plan(
             snapshot_revision=manifest.snapshot.revision,
             snapshot_sha256=manifest.snapshot.sha256,
             db_bytes=manifest.snapshot.db_bytes,
+            hash_kv=manifest.hash_kv,
             # A reused token lets a member with the old data join and diverge without an error.
             token=f"etcdguard-{plan_id}-{token_hex(16)}",
             tool=PlannedTool(name=tool.kind, version=tool.version_text, path=str(tool.path)),
@@ -158,7 +162,9 @@ def _left_behind(before: Sequence[MemberSpec], after: Sequence[MemberSpec]) -> t
     return tuple(url for spec in before for url in spec.client_urls if url not in new)
 
 
-def _voters(manifest: Manifest, known: Sequence[MemberSpec]) -> tuple[list[MemberSpec], list[str]]:
+def _voters(
+    manifest: Manifest, known: Sequence[MemberSpec], leave_out: frozenset[str]
+) -> tuple[list[MemberSpec], list[str]]:
     """The members to restore, by name, and a note for each that is left out."""
     learners = {member.name for member in manifest.members if member.is_learner}
     specs, notes = [], []
@@ -167,9 +173,28 @@ def _voters(manifest: Manifest, known: Sequence[MemberSpec]) -> tuple[list[Membe
             notes.append(f"{spec.name} was a learner and is left out: add it again after the restore.")
         elif not spec.name:
             notes.append(f"A member at {','.join(spec.peer_urls)} had never started and is left out.")
-        else:
+        elif spec.name not in leave_out:
             specs.append(spec)
+    for name in sorted(leave_out):
+        notes.append(f"{name} is left out: never start it on its old data again, it is of another cluster.")
     return specs, notes
+
+
+def _check_complete(manifest: Manifest, specs: Sequence[MemberSpec], leave_out: frozenset[str]) -> None:
+    """A voter that nobody thought of would stay behind, stopped by nobody and with the old data."""
+    voters = {member.name for member in manifest.members if member.name and not member.is_learner}
+    missing = voters - {spec.name for spec in specs}
+    for name in sorted(leave_out - missing):
+        raise UsageError(
+            f"--leave-out {name}: the backup has no such voter", hint=f"it has {', '.join(sorted(voters))}"
+        )
+    forgotten = ", ".join(sorted(missing - leave_out))
+    # As many members under other names are the same cluster, renamed.
+    if forgotten and len(specs) + len(leave_out) < len(voters):
+        raise Refused(
+            f"the cluster in the backup has {forgotten} too, which the configuration does not name",
+            hint="complete `members`, or --leave-out NAME for each that is not to come back",
+        )
 
 
 def _advice(manifest: Manifest, bump: Bump | None, tool: Tool) -> Iterable[str]:

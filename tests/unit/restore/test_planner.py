@@ -26,8 +26,9 @@ def plan_of(
     choices: Choices | None = None,
     with_tool: Tool | None = None,
 ) -> RestorePlan:
+    """Without a manifest, for a backup of the configured members."""
     return make_plan(
-        manifest or make_manifest(),
+        manifest or make_manifest(make_members(*(spec.name for spec in configured))),
         configured,
         choices or Choices(),
         with_tool or tool(),
@@ -116,6 +117,19 @@ def test_configured_members_come_before_those_of_the_manifest() -> None:
     assert member.peer_urls == ("https://new.example:2380",), "one spelling for ids and arguments"
 
 
+def test_voters_are_left_out_by_name_only() -> None:
+    plan = plan_of(choices=Choices(leave_out=frozenset({"m2"})))
+
+    assert [member.name for member in plan.members] == ["m1", "m3"]
+    assert any(note.startswith("m2 is left out") for note in plan.notes)
+
+
+def test_as_many_voters_may_have_other_names() -> None:
+    renamed = [MemberSpec(f"n{n}", (f"http://n{n}:2380",), host=f"n{n}") for n in (1, 2, 3)]
+
+    assert [member.name for member in plan_of(make_manifest(), renamed).members] == ["n1", "n2", "n3"]
+
+
 def test_members_without_a_vote_are_left_out_and_named() -> None:
     voters = make_members("m1", "m2", "m3", "m4", "")
     members = (*voters[:3], voters[3].model_copy(update={"is_learner": True}), voters[4])
@@ -174,6 +188,8 @@ def test_tools_that_fit(etcd_version: str, kind: ToolKind, version: str) -> None
 
 HERE = frozenset({"m1", "m2"})
 TWICE = tuple(MemberSpec(name, ("http://a:1",), data_dir=f"/{name}") for name in ("m1", "m2"))
+TWO = tuple(MemberSpec(name, (f"http://{name}:1",), host=name) for name in ("m1", "m2"))
+WITHOUT_M3 = {"leave_out": frozenset({"m3"})}
 
 
 @pytest.mark.parametrize(
@@ -269,7 +285,19 @@ TWICE = tuple(MemberSpec(name, ("http://a:1",), data_dir=f"/{name}") for name in
             None,
         ),
         (ConfigError, "cannot be used", "https://host:2380", {}, (MemberSpec("m1", ("a:1",)),), {}, None),
-        (ConfigError, "appears twice", "exactly one", {}, TWICE, {}, None),
+        (ConfigError, "appears twice", "exactly one", {}, TWICE, WITHOUT_M3, None),
+        (Refused, "has m3 too", "--leave-out NAME", {}, TWO, {}, None),
+        (Refused, "has m2, m3 too", "--leave-out NAME", {}, TWO[:1], {}, None),
+        (Refused, "has m2 too", "--leave-out NAME", {}, TWO[:1], WITHOUT_M3, None),
+        (
+            UsageError,
+            "--leave-out m9",
+            "it has m1, m2, m3",
+            {},
+            TWO,
+            {"leave_out": frozenset({"m3", "m9"})},
+            None,
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused(
