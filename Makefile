@@ -68,6 +68,10 @@ bench-restore: $(READY) ## compare restore --all with three hosts by hand (root;
 soak: $(READY) ## ten minutes of trouble for three daemons on a real cluster
 	$(BIN)/python -m tests.soak
 
+.PHONY: campaign
+campaign: $(READY) ## every fault at every phase of a restore over hosts, as a table (root; about an hour)
+	$(BIN)/python -m tests.campaign
+
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes \
 	  --no-emit-index-url --no-header --no-annotate pyproject.toml requirements/build.in
 

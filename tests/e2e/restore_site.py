@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,12 +23,22 @@ from tests.support.hosts_etcd import (
     remove_etcd,
 )
 
-__all__ = ["POD", "UNIT", "Site", "cleaned", "make_site"]
+__all__ = ["POD", "UNIT", "Sight", "Site", "cleaned", "make_site"]
 
 UNIT = {"kind": "systemd", "unit": "etcd.service"}
 POD = {"kind": "static-pod", "manifest": f"{MANIFESTS}/etcd.yaml"}
 
 _FOLDERS = ("/etc/etcdguard", "/var/lib/etcdguard", "/etc/systemd/system/*.service.d")
+
+
+@dataclass(frozen=True)
+class Sight:
+    """One member, seen from outside: its data directory and the run of its unit."""
+
+    inode: int
+    changed: int
+    run: str
+    """systemd's invocation of the unit: another one after every start."""
 
 
 @dataclass
@@ -55,24 +63,6 @@ class Site:
         """Restore all members; answers the document, or error and hint where ``code`` is not 0."""
         done = self.here.run("restore", "--all", *self.flags, *flags, code=code, **self.path)
         return done.document if code == 0 else done.problem
-
-    def begin_restore(self, phase: str) -> subprocess.Popen[str]:
-        """Start a restore, and return when it begins that phase."""
-        process = self.here.start("restore", "--all", *self.flags, "--i-know-quorum-is-alive", **self.path)
-        assert process.stderr is not None
-        for line in process.stderr:
-            if line.startswith("{") and json.loads(line).get("phase") == phase:
-                break
-        return process
-
-    def killed_at(self, phase: str) -> str:
-        """SIGKILL the orchestrator when it begins a phase; answers the plan's id."""
-        before = self.plans
-        process = self.begin_restore(phase)
-        process.kill()
-        process.communicate()
-        (plan,) = self.plans - before
-        return plan
 
     @property
     def plans(self) -> set[str]:
@@ -110,6 +100,15 @@ class Site:
             folders = [f"{self.cluster.data_dir}/member"]
             folders += [self.cluster.wal_dir] if self.cluster.wal_dir else []
             host.run("rm", "-rf", *folders)
+
+    def sights(self) -> dict[str, Sight]:
+        """Every member as it is seen from outside just now, by its host's name."""
+        return {host.name: self._sight(host) for host in self.cluster.hosts}
+
+    def _sight(self, host: Host) -> Sight:
+        found = host.path(self.cluster.data_dir).stat()
+        shown = host.systemctl("show", "--property=InvocationID", "--value", "etcd.service")
+        return Sight(found.st_ino, found.st_mtime_ns, shown.stdout.strip())
 
     def kept(self, host: Host) -> list[str]:
         """What lies beside the data directory of the cluster's member there."""

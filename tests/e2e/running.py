@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,17 @@ class Installation:
     def save(self) -> None:
         """Write ``settings`` to the configuration file."""
         self.config_path.write_text(yaml.safe_dump(self.settings))
+
+    @contextmanager
+    def configured(self, settings: dict[str, Any]) -> Iterator[None]:
+        """With these settings for a while."""
+        before, self.settings = self.settings, settings
+        self.save()
+        try:
+            yield
+        finally:
+            self.settings = before
+            self.save()
 
     def environment(self, **variables: str) -> dict[str, str]:
         """What the command sees."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -119,51 +118,6 @@ def test_static_pods_and_the_control_plane_come_back(kubernetes: Site) -> None:
             assert host.exists(f"{MANIFESTS}/{name}.yaml")
             assert len(host.processes(name)) == 1
         assert host.processes("kube-apiserver") != before[host.name]
-
-
-@pytest.mark.parametrize("phase", PHASES)
-def test_a_killed_orchestrator_goes_back_or_on(site: Site, phase: str) -> None:
-    plan = site.killed_at(phase)
-    if phase == "reopen":
-        assert "proven and in service" in site.here.run("restore", "rollback", plan, "--yes", code=15).err
-    else:
-        site.here.run("restore", "rollback", plan, "--yes")
-        site.assert_serves(key="written later")
-        assert not [name for host in site.hosts for name in site.kept(host)]
-        plan = site.killed_at(phase)
-
-    flags = (*site.flags, "--i-know-quorum-is-alive")
-    site.here.run("restore", "run", "--plan", site.plan_file(plan), "--all", *flags, code=0, **site.path)
-
-    site.assert_serves(key="backed up")
-    state = site.here.json("restore", "status", plan)
-    assert state["phase"] == "finished"
-    assert {one["phase"] for one in state["hosts"].values()} == {"reopened"}
-
-
-@pytest.mark.parametrize("phase", ["stage", "swap", "start"])
-def test_an_interrupt_puts_everything_back(site: Site, phase: str) -> None:
-    process = site.begin_restore(phase)
-    process.send_signal(signal.SIGINT)
-    _, complaints = process.communicate()
-
-    assert process.returncode == 130, complaints
-    site.assert_serves(key="written later")
-    assert not [name for host in site.hosts for name in site.kept(host)]
-
-
-def test_a_host_that_is_lost_in_the_middle_and_comes_back(site: Site) -> None:
-    process = site.begin_restore("swap")
-    lost = site.hosts["cp2"]
-    lost.kill_sshd()
-    _, complaints = process.communicate()
-    lost.start_sshd()
-    (plan,) = site.plans
-    if process.returncode != 0:  # else it had swapped before the connection was cut
-        assert process.returncode == 3, complaints
-        assert plan in complaints
-        site.here.run("restore", "rollback", plan, "--yes")
-        site.assert_serves(key="written later")
 
 
 # -- refusals: nothing is stopped ----------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.restore_site import UNIT, Site, cleaned, make_site
+from tests.e2e.stopping import killed_at
 from tests.support.etcd_versions import EtcdPrograms
 from tests.support.fixtures_hosts import watched
 from tests.support.hosts import Disk, Host, HostSet
@@ -156,7 +157,7 @@ def test_mount_points_keep_their_place(
         host.run("chmod", "750", DATA)
     before = _entries(mounted)
 
-    plan = site.killed_at("prove")
+    plan = killed_at(site, "prove")
     assert before != _entries(mounted)
     site.here.run("restore", "rollback", plan, "--yes")
     site.assert_serves(key="written later")

@@ -169,7 +169,7 @@ class HostCluster:
             connection.close()
         return isinstance(answer, dict) and answer.get("health") == "true"
 
-    def wait_healthy(self, timeout: float = 60.0, *, hosts: Sequence[Host] | None = None) -> None:
+    def wait_healthy(self, timeout: float = 180.0, *, hosts: Sequence[Host] | None = None) -> None:
         """Wait until those members (default: all) are. Raises AssertionError with what etcd said last."""
         deadline = time.monotonic() + timeout
         for host in self.hosts if hosts is None else hosts:
