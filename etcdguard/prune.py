@@ -33,6 +33,8 @@ class Limits:
     """Of the backups in the repository, at most so many may go at once."""
     orphans_after: timedelta = timedelta(hours=24)
     """What belongs to no backup is left alone for so long: it may be a backup in the making."""
+    slots_after: timedelta = timedelta(days=90)
+    """So long the record of a slot stays: a node that comes back must not ship a second backup of it."""
     clock_skew: timedelta = timedelta(minutes=5)
     """Between this machine and the store."""
 
@@ -61,6 +63,8 @@ class PrunePlan:
     remove: tuple[Removed, ...]
     orphans: tuple[str, ...]
     uploads: tuple[StaleUpload, ...]
+    slots: tuple[str, ...]
+    """Keys of records of slots that are of no use any more."""
     too_much: str | None
     """Why it is refused to be carried out, if it is."""
 
@@ -130,6 +134,7 @@ class Pruner:
             remove=tuple(remove),
             orphans=tuple(orphans),
             uploads=tuple(uploads),
+            slots=tuple(self._catalog.ledger.before(now - self._limits.slots_after)),
             too_much=self._too_much(len(remove), len(keep) + len(remove)),
         )
 
@@ -234,6 +239,11 @@ class Pruner:
             try:
                 if self._remove_orphan(key, now):
                     orphans.append(key)
+            except EtcdGuardError as error:
+                failed[key] = error
+        for key in plan.slots:
+            try:
+                self._store.delete(key)
             except EtcdGuardError as error:
                 failed[key] = error
         for upload in plan.uploads:

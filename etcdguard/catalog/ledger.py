@@ -87,6 +87,12 @@ class Ledger:
         except ObjectExists:
             return  # another node has said so
 
+    def before(self, moment: datetime) -> list[str]:
+        """The keys of every record of a slot before that moment."""
+        newest = slot_id(moment)
+        found = [info.key for info in self._store.list(self._layout.slots)]
+        return [key for key in found if self._layout.slot_of(key)[0] < newest]
+
     def _days(self, since: datetime, until: datetime) -> Iterable[str]:
         day = since
         while day.date() <= until.date():

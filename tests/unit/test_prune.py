@@ -17,6 +17,7 @@ from etcdguard.errors import Refused, StoreUnavailable
 from etcdguard.hold import Keeper
 from etcdguard.prune import Limits, Pruner, PruneResult
 from etcdguard.retention import Policy
+from etcdguard.slots import slot_id
 from etcdguard.storage.base import RepositoryStore
 from etcdguard.storage.file import FileStore
 from etcdguard.storage.memory import MemoryStore
@@ -81,6 +82,24 @@ def test_the_plan_changes_nothing_and_gives_a_reason_for_each(scene: Scene) -> N
     }
     assert scene.stored() == before
     assert list(catalog_of(scene.store).trail.events("prune")) == []
+
+
+def test_records_of_slots_go_after_ninety_days(scene: Scene) -> None:
+    catalog = catalog_of(scene.store)
+    now = scene.clock.now()
+    for days, kind in ((89, "decided"), (91, "decided"), (92, "missed")):
+        slot = slot_id(now - days * DAY)
+        if kind == "missed":
+            catalog.ledger.record_missed(slot, "nobody came", node="cp1", at=now)
+        else:
+            catalog.ledger.decide(slot, scene.ids[0], node="cp1", at=now)
+    pruner = scene.pruner()
+    plan = pruner.plan(scene.clock.now())
+    assert len(plan.slots) == 2
+    assert len(list(scene.store.list(catalog.layout.slots))) == 3
+    pruner.execute(plan, scene.clock.now())
+    (kept,) = scene.store.list(catalog.layout.slots)
+    assert kept.key == catalog.layout.slot(slot_id(now - 89 * DAY))
 
 
 def test_what_goes_goes_whole_and_is_on_record(scene: Scene) -> None:
@@ -167,12 +186,12 @@ def test_clocks_that_are_apart_end_it(scene: Scene, seconds: float) -> None:
         scene.pruner(Elsewhere("far")).plan(scene.clock.now())
 
 
-@pytest.mark.parametrize("skip", range(5))
+@pytest.mark.parametrize("skip", range(6))
 @pytest.mark.parametrize("fault", [Fault.CUT_SHORT, Fault.SERVER_ERROR])
 def test_half_a_listing_is_no_listing(scene: Scene, fault: Fault, skip: int) -> None:
     faulty = FaultyStore(scene.store, [Rule(fault, "list", skip=skip)])
     before = scene.stored()
-    if skip < 4:
+    if skip < 5:
         with pytest.raises(StoreUnavailable):
             scene.prune(faulty)
         assert scene.stored() == before
