@@ -184,7 +184,9 @@ def test_the_timer_fires_and_a_backup_appears(host: Host) -> None:
 
 
 def test_the_services_go_on_where_root_has_been(host: Host) -> None:
+    host.systemctl("start", _BACKUP)
     host.run("etcdguard", "backup")
+    assert not host.run("find", "/var/lib/etcdguard", "-mindepth", "2", "!", "-user", "etcdguard").stdout
     before = len(_backups(host))
 
     def another() -> bool:
@@ -192,7 +194,6 @@ def test_the_services_go_on_where_root_has_been(host: Host) -> None:
         return len(_backups(host)) > before
 
     _wait("a backup of the service", another)
-    assert not host.run("find", "/var/lib/etcdguard", "-mindepth", "2", "!", "-user", "etcdguard").stdout
 
 
 def test_backups_are_verified(host: Host) -> None:
@@ -262,6 +263,7 @@ def test_the_daemon_runs_reloads_and_ends(host: Host, daemon: None) -> None:
     host.systemctl("start", "etcdguard.service")
     jobs, _, word = _status(host, "StatusText").partition(" ")
     assert (_status(host, "ActiveState"), word) == ("active", "jobs")
+    assert _status(host, "WatchdogUSec") == "2min"
     pid = _status(host, "MainPID")
     _wait("a backup of the daemon", lambda: len(_backups(host)) > before)
 
