@@ -104,7 +104,7 @@ def test_a_life(here: Installation, running: Callable[[], Running]) -> None:
     assert "RELOADING=1" in daemon.told
     daemon.wait(lambda: daemon.told.count("READY=1") == 2)
 
-    here.settings["backup"]["schedule"] = "5s"
+    here.settings["backup"]["schedule"] = "10s"
     here.settings["daemon"] = {"ship": "1h"}
     here.save()
     daemon.process.send_signal(signal.SIGHUP)
