@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +54,7 @@ def command(session: Session, endpoint: str | None, emergency: bool, if_due: boo
     stays in the spool for them, and the next run tries again.
     """
     from etcdguard.app import App
+    from etcdguard.backup.courtesy import await_maintenance
 
     if sum(map(bool, (if_due, spooled, endpoint or emergency))) > 1:
         raise UsageError(
@@ -66,7 +68,11 @@ def command(session: Session, endpoint: str | None, emergency: bool, if_due: boo
         _spooled(session, app)
     else:
         with session.progress() as progress, app.etcd() as client:
-            report = app.backup_job(client, progress, endpoint=endpoint, emergency=emergency).run()
+            job = app.backup_job(client, progress, endpoint=endpoint, emergency=emergency)
+            if not emergency:
+                with app.lock("maintenance") as lock:
+                    await_maintenance(lock, app.clock, time.sleep)
+            report = job.run()
         _report(session, report, {})
 
 

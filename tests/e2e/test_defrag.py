@@ -14,7 +14,7 @@ from etcdguard.etcd.admin import AdminClient
 from etcdguard.etcd.connection import ConnectionOptions
 from etcdguard.etcd.local import LocalCluster
 from tests.e2e.running import Installation
-from tests.support.defrags import fragment
+from tests.support.defrags import STEADY, fragment
 from tests.support.etcd_versions import EtcdPrograms
 from tests.support.etcdctl import Etcdctl
 from tests.support.fixtures_etcd import ClusterFactory
@@ -42,7 +42,7 @@ def events(here: Installation) -> list[Any]:
 def test_planned_interrupted_and_finished(
     tmp_path: Path, etcd_binaries: EtcdPrograms, cluster_factory: ClusterFactory
 ) -> None:
-    cluster = cluster_factory()
+    cluster = cluster_factory(extra_args=STEADY)
     etcdctl = Etcdctl(etcd_binaries.etcdctl, cluster)
     with AdminClient(ConnectionOptions(cluster.client_urls)) as client:
         fragment(cluster, client)
@@ -95,13 +95,21 @@ def test_planned_interrupted_and_finished(
     with connect(cluster) as other:
         other.put(key, json.dumps({"owner": "somebody", "since": "today"}))
         error, _ = here.run("defrag", code=11).problem
-    assert "somebody" in error
+        assert "somebody" in error
+        waiting = here.start("backup", "-o", "json")
+        assert waiting.stderr is not None
+        assert any("backup.waiting" in line for line in waiting.stderr)
+        assert here.ids() == [backup_id]
+        other.delete(key)
+    out, err = waiting.communicate(timeout=120)
+    assert waiting.returncode == 0, err
+    assert json.loads(out)["outcome"] == "created"
 
 
 def test_a_cluster_out_of_space_recovers(
     tmp_path: Path, etcd_binaries: EtcdPrograms, cluster_factory: ClusterFactory
 ) -> None:
-    cluster = cluster_factory(quota_bytes=8_000_000)
+    cluster = cluster_factory(quota_bytes=8_000_000, extra_args=STEADY)
     etcdctl = Etcdctl(etcd_binaries.etcdctl, cluster)
     here = installation(tmp_path / "here", cluster)
     values = json_like(100_000, seed=1)

@@ -6,13 +6,13 @@ one: etcd drops what is proposed, and fails what is read, at that very moment, o
 
 from __future__ import annotations
 
-from tests.support.defrags import Site, fragment, load
+from tests.support.defrags import STEADY, Site, fragment, load
 from tests.support.fixtures_etcd import ClusterFactory, each_etcd_version
 
 
 @each_etcd_version
 def test_followers_first_and_the_leader_last_under_load(cluster_factory: ClusterFactory) -> None:
-    cluster = cluster_factory()
+    cluster = cluster_factory(extra_args=STEADY)
     with Site.on(cluster) as site:
         fragment(cluster, site.client)
         before, leader = site.sizes(), site.leader()

@@ -17,7 +17,7 @@ from etcdguard.etcd.connection import ConnectionOptions
 from etcdguard.etcd.lock import LeaseLock, lock_key
 from etcdguard.etcd.source import Alarm
 from etcdguard.maintenance.defrag.survey import Observation
-from tests.support.defrags import EAGER, Site, eventually, fragment, held_snapshot
+from tests.support.defrags import EAGER, STEADY, Site, eventually, fragment, held_snapshot
 from tests.support.fixtures_etcd import ClusterFactory
 
 IMPATIENT = replace(EAGER, patience=2.0)
@@ -26,7 +26,7 @@ IMPATIENT = replace(EAGER, patience=2.0)
 @pytest.fixture
 def site(cluster_factory: ClusterFactory) -> Iterator[Site]:
     """Three members whose databases are worth it."""
-    cluster = cluster_factory()
+    cluster = cluster_factory(extra_args=STEADY)
     with Site.on(cluster) as made:
         fragment(cluster, made.client)
         yield made
@@ -43,6 +43,12 @@ def refused(site: Site, kind: type[EtcdGuardError], why: str, **changes: object)
     assert site.backups == 0
     assert site.events == []
     assert not site.lock.held()
+
+
+def a_follower(site: Site) -> str:
+    """Whose end is no reason for an election."""
+    leader = site.leader()
+    return next(name for name in site.cluster.names if site.cluster.client_url(name) != leader)
 
 
 @contextmanager
@@ -93,7 +99,7 @@ def test_what_is_refused_before_any_member_is_touched(site: Site) -> None:
     refused(site, ClusterUnhealthy, "CORRUPT is raised for etcd-1")
     site.client.disarm(url, Alarm(member_id, "CORRUPT"))
 
-    name = cluster.names[1]
+    name = a_follower(site)
     cluster.kill(name)
     refused(site, ClusterUnhealthy, f"{name} does not serve")
     cluster.start_member(name)
@@ -105,7 +111,7 @@ def test_what_is_refused_before_any_member_is_touched(site: Site) -> None:
 
 
 def test_a_member_that_stands_still(site: Site) -> None:
-    pid = site.cluster.pid(site.cluster.names[2])
+    pid = site.cluster.pid(a_follower(site))
     assert pid is not None
     os.kill(pid, signal.SIGSTOP)
     try:
@@ -115,7 +121,7 @@ def test_a_member_that_stands_still(site: Site) -> None:
 
 
 def test_a_snapshot_that_is_being_read_by_anybody(cluster_factory: ClusterFactory) -> None:
-    cluster = cluster_factory()
+    cluster = cluster_factory(extra_args=STEADY)
     with Site.on(cluster) as site:
         fragment(cluster, site.client)
         with held_snapshot(cluster.client_urls[1]):
@@ -125,7 +131,7 @@ def test_a_snapshot_that_is_being_read_by_anybody(cluster_factory: ClusterFactor
 
 def test_a_client_timeout_never_leads_to_a_second_member(cluster_factory: ClusterFactory) -> None:
     """With metrics that cannot be read, so that only what the member does tells."""
-    cluster = cluster_factory()
+    cluster = cluster_factory(extra_args=STEADY)
     with Site.on(cluster) as site:
         fragment(cluster, site.client)
         policy = replace(EAGER, min_timeout=1.0, max_timeout=1.0, patience=2.0)
@@ -240,7 +246,7 @@ def test_an_interrupt_waits_for_the_member_and_no_other_is_begun(site: Site) -> 
 @pytest.mark.parametrize("voters", [1, 2])
 def test_small_clusters_only_when_that_is_said(cluster_factory: ClusterFactory, voters: int) -> None:
     names = ("etcd-1", "etcd-2")[:voters]
-    cluster = cluster_factory(names=names)
+    cluster = cluster_factory(names=names, extra_args=STEADY)
     with Site.on(cluster) as site:
         fragment(cluster, site.client)
         refused(site, Refused, "everything stops")
