@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from etcdguard.config.schema import Repository, Retention
     from etcdguard.crypto.recipients import Identity, Recipient
     from etcdguard.crypto.signing import SigningKey, TrustedSigners
+    from etcdguard.drill import DrillResult
     from etcdguard.etcd.admin import AdminClient
     from etcdguard.etcd.client import EtcdClient
     from etcdguard.etcd.connection import ConnectionOptions
@@ -228,11 +229,20 @@ class App:
 
     def record_verification(self, catalog: Catalog, results: Sequence[VerifyResult]) -> None:
         """Leave them in the trail; a reader who may not write there has verified all the same."""
+        self._record_results(
+            catalog, [{"id": one.id, "level": one.level, "outcome": one.outcome} for one in results]
+        )
+
+    def record_drill(self, catalog: Catalog, result: DrillResult) -> None:
+        """The same for a drill, with everything that it saw."""
+        facts = {"id": result.id, "level": "drill", "outcome": result.outcome, "drill": result.facts}
+        self._record_results(catalog, [{**facts, "problems": list(result.problems)}])
+
+    def _record_results(self, catalog: Catalog, results: Sequence[Mapping[str, Any]]) -> None:
         if self.signer is None:
             return  # an unsigned event would be believed by nobody
-        facts = [{"id": one.id, "level": one.level, "outcome": one.outcome} for one in results]
         try:
-            self.record(catalog, "verify", {"results": facts})
+            self.record(catalog, "verify", {"results": results})
         except RepositoryError as error:
             _log.warning("verify.not_recorded", repository=catalog.store.name, error=error.message)
 

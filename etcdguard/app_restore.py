@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -13,9 +14,10 @@ from etcdguard import __version__
 from etcdguard.app import App
 from etcdguard.catalog import Backup, Catalog
 from etcdguard.crypto.recipients import Identity, parse_identity
+from etcdguard.drill import Drill
 from etcdguard.errors import EtcdGuardError, PartialFailure
 from etcdguard.etcd.tools import Tool, restore_tool
-from etcdguard.progress import NoProgress
+from etcdguard.progress import NoProgress, Progress
 from etcdguard.restore.by_host import ByHost, Elsewhere
 from etcdguard.restore.crew import Crew, Orders, Watcher
 from etcdguard.restore.environment import Environment
@@ -24,11 +26,12 @@ from etcdguard.restore.node import Node
 from etcdguard.restore.orchestrate import After, Orchestrator
 from etcdguard.restore.plan import ControlPlaneSpec, PlannedMember, RestorePlan, ServiceSpec
 from etcdguard.restore.planner import MemberSpec
+from etcdguard.restore.programs import Programs
 from etcdguard.restore.prove import prove, raise_unproven
 from etcdguard.restore.services import Patience, Surroundings, services_for
 from etcdguard.restore.steps import StepRequest
 
-__all__ = ["by_host", "configured_members", "node", "orchestrator"]
+__all__ = ["by_host", "configured_members", "drill", "node", "orchestrator"]
 
 _PROOF_SECONDS = 180.0
 """How long a restored cluster may take to come up and be examined."""
@@ -202,3 +205,23 @@ def _tool(path: str | None, plan: RestorePlan, search_path: str) -> Tool:
     """The tool that was named, else the planned one where this machine has it in the same place."""
     named = path or (plan.tool.path if Path(plan.tool.path).exists() else None)
     return restore_tool(None if named is None else Path(named), search_path)
+
+
+def drill(
+    app: App,
+    catalog: Catalog,
+    programs: Programs,
+    base: Path | None,
+    progress: Progress,
+    identity_file: Path | None,
+) -> Drill:
+    """A drill of backups of this catalog, below ``base`` or else where temporary files go."""
+    return Drill(
+        catalog,
+        lambda: app.identities(identity_file),
+        programs,
+        app.etcd_admin,
+        base or Path(tempfile.gettempdir()),
+        app.clock,
+        progress,
+    )

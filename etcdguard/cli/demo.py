@@ -14,8 +14,8 @@ from etcdguard.cli.session import Session
 from etcdguard.errors import EtcdGuardError
 
 if TYPE_CHECKING:
-    from etcdguard.demo.programs import Programs
     from etcdguard.demo.run import DemoReport
+    from etcdguard.restore.programs import Programs
 
 __all__ = ["command"]
 
@@ -50,8 +50,8 @@ def command(session: Session, etcd: Path | None, base: Path | None, keep: bool) 
     Exit code 1 when a proof fails. No configuration is read; -v shows the log as well.
     """
     from etcdguard.app import SystemClock
-    from etcdguard.demo.programs import find_programs
     from etcdguard.demo.run import run_demo
+    from etcdguard.restore.programs import find_programs
 
     loud = session.verbosity >= 0
     session.verbosity -= 1  # the demo tells its own story

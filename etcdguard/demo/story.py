@@ -16,7 +16,6 @@ from etcdguard.demo import proof
 from etcdguard.demo.data import PREFIX, Contents, History, read_contents, write_history, write_late
 from etcdguard.demo.gateway import Gateway
 from etcdguard.demo.interrupts import Interrupts
-from etcdguard.demo.programs import Programs
 from etcdguard.demo.proof import Proof
 from etcdguard.errors import Corruption, PartialFailure
 from etcdguard.etcd.client import EtcdClient
@@ -26,6 +25,7 @@ from etcdguard.restore.crew import NoWatcher, Orders
 from etcdguard.restore.hosts import LocalHost, Site
 from etcdguard.restore.plan import RestorePlan
 from etcdguard.restore.planner import Choices, make_plan
+from etcdguard.restore.programs import Programs
 from etcdguard.storage.durable import remove_tree
 
 __all__ = ["CONFIG", "Step", "Story"]

@@ -188,6 +188,11 @@ class EtcdClient:
         )
         return self._call(self._options.address(endpoint), RANGE, request).count > 0
 
+    def count(self, endpoint: str, start: bytes, end: bytes) -> int:
+        """How many live keys that member has from ``start`` to before ``end``; needs no quorum."""
+        request = wire.RangeRequest(key=start, range_end=end, serializable=True, count_only=True)
+        return int(self._call(self._options.address(endpoint), RANGE, request).count)
+
     def entries(self, endpoint: str, start: bytes, limit: int) -> list[tuple[bytes, int]]:
         """At most ``limit`` keys that member has from ``start`` on, in order, with their values' sizes.
 

@@ -1,4 +1,4 @@
-"""Which etcd the demo runs: one program that serves, and one of the same release line that restores."""
+"""Which etcd a throwaway cluster runs: one program that serves, and one of its release line that restores."""
 
 from __future__ import annotations
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from etcdguard.demo import programs
-from etcdguard.demo.programs import find_programs
 from etcdguard.errors import Refused, UsageError
+from etcdguard.restore import programs
+from etcdguard.restore.programs import find_programs
 
 
 def _install(folder: Path, **versions: str) -> Path:
