@@ -315,3 +315,17 @@ def test_an_alarm_left_over_is_disarmed_without_blocking_anybody() -> None:
     report = Run(cluster).run()
     assert (report.outcome, report.disarmed) == ("done", True)
     assert not any(call.startswith("defragment") for call in cluster.calls)
+
+
+def test_the_alarm_stays_where_a_member_has_grown_again() -> None:
+    cluster = full()
+
+    def grows(endpoint: str) -> bool:
+        if cluster.status(endpoint).member_id == "a1":
+            cluster.statuses_["a2"] = replace(cluster.statuses_["a2"], db_size=2 * GIB)
+        return True
+
+    cluster.defragmenting = grows
+    report = Run(cluster).run()
+    assert (report.outcome, report.disarmed) == ("partial", False)
+    assert report.reason == "the alarm stays: etcd-2 takes 100% of its quota"
