@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from etcdguard.cli.lazy import Group
+from etcdguard.cli.lazy import Command, DefaultGroup
 from etcdguard.cli.options import connection_options, output_option
 from etcdguard.cli.output import Document, table
-from etcdguard.cli.selection import repository_option
+from etcdguard.cli.restore_options import ssh_options, tool_option
+from etcdguard.cli.selection import identity_option, repository_option
 from etcdguard.cli.session import Session
 
 if TYPE_CHECKING:
-    from etcdguard.app import App
     from etcdguard.maintenance.results import CheckResult
 
 __all__ = ["command"]
@@ -22,19 +22,38 @@ __all__ = ["command"]
 _COLORS = {"OK": "green", "SKIP": "cyan", "WARN": "yellow", "FAIL": "red"}
 
 
-@click.group(
-    cls=Group,
+@click.command(
+    "check",
+    cls=Command,
     epilog="""
     Examples:
+      etcdguard check
       etcdguard check cluster
-      etcdguard check repository
+      etcdguard check restore-readiness --identity ./age-identity.txt
     """,
 )
-def command() -> None:
+@connection_options
+@output_option
+@click.pass_obj
+def _everything(session: Session, /) -> None:
     """Check the cluster, and what backups and restores depend on.
 
     One line for each check: OK, WARN, FAIL, or SKIP for what could not be found out. WARN and SKIP exit 0.
+    Without a command, all of them.
     """
+    from etcdguard.app import App
+    from etcdguard.app_check import Means, check_cluster, check_readiness, check_repositories
+
+    app = App(session.load())
+    results = check_cluster(app, hash_kv=True, read_values=False)
+    results += check_repositories(app, None)
+    results += check_readiness(app, Means(session.env.get("PATH", "")))
+    _report(session, results)
+
+
+@click.group("check", cls=DefaultGroup, default=_everything, help=_everything.help, epilog=_everything.epilog)
+def command() -> None:
+    """Stand for ``_everything``, whose help this shows."""
 
 
 @command.command(
@@ -89,16 +108,43 @@ def repository(session: Session, repository: str | None) -> None:
     a repository fails.
     """
     from etcdguard.app import App
+    from etcdguard.app_check import check_repositories
 
-    app = App(session.load())
-    _report(session, list(_repository_results(app, repository)))
+    _report(session, check_repositories(App(session.load()), repository))
 
 
-def _repository_results(app: App, name: str | None) -> Iterator[CheckResult]:
-    from etcdguard.maintenance.repository_check import check_repository
+@command.command(
+    "restore-readiness",
+    epilog="""
+    Examples:
+      etcdguard check restore-readiness
+      etcdguard check restore-readiness --identity ./age-identity.txt --remote-command 'sudo etcdguard'
+    """,
+)
+@identity_option
+@tool_option
+@repository_option
+@ssh_options
+@output_option
+@click.pass_obj
+def restore_readiness(session: Session, /, **flags: Any) -> None:
+    """Check whether a restore of the newest backup would work right now from this machine.
 
-    for catalog in app.catalogs(name):
-        yield from check_repository(catalog.store, catalog.cluster, now=app.clock.now())
+    Repositories, age and signature of the backup, key, tool, and on every host with members the restore's own
+    preflight, over ssh. Nothing is changed. The exit code is that of the first FAIL.
+    """
+    from etcdguard.app import App
+    from etcdguard.app_check import Means, check_readiness
+    from etcdguard.restore.ssh import SshOptions
+
+    means = Means(
+        session.env.get("PATH", ""),
+        SshOptions(flags["ssh_config"], flags["remote_command"], flags["remote_config"]),
+        flags["identity"],
+        flags["etcdutl"],
+        flags["repository"],
+    )
+    _report(session, check_readiness(App(session.load()), means))
 
 
 def _report(session: Session, results: Sequence[CheckResult]) -> None:

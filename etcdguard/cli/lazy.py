@@ -13,7 +13,7 @@ from etcdguard.cli.options import Option, global_options
 from etcdguard.cli.session import Session
 from etcdguard.errors import UsageError
 
-__all__ = ["Command", "Entry", "Group", "LazyGroup"]
+__all__ = ["Command", "DefaultGroup", "Entry", "Group", "LazyGroup"]
 
 
 class _Help(click.Command):
@@ -78,6 +78,39 @@ class Group(_Help, click.Group):
                 hint=f"did you mean {near[0]}?" if near else f"see `{ctx.command_path} --help`",
             )
         return super().resolve_command(ctx, args)
+
+
+_DEFAULT = "\0default"
+
+
+class DefaultGroup(Group):
+    """Commands of a command that is one itself: what is none of them goes to ``default``."""
+
+    def __init__(self, *args: Any, default: click.Command, **attributes: Any) -> None:
+        super().__init__(*args, **attributes)
+        self._default = default
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """See click.Group."""
+        known = (*self.commands, *ctx.help_option_names)
+        return super().parse_args(ctx, args if args and args[0] in known else [_DEFAULT, *args])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """See click.Group."""
+        if args[0] == _DEFAULT:
+            return "", self._default, args[1:]
+        return super().resolve_command(ctx, args)
+
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+        """See click.Command."""
+        return self._default.collect_usage_pieces(ctx)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """See click.Command."""
+        self._default.format_options(ctx, formatter)
+        self.format_commands(ctx, formatter)
 
 
 class Entry(NamedTuple):

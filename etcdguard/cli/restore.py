@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from etcdguard.cli.confirm import confirm_cluster, require_confirmation
-from etcdguard.cli.lazy import Command
+from etcdguard.cli.lazy import Command, DefaultGroup
 from etcdguard.cli.options import connection_options, output_option
 from etcdguard.cli.restore_hosts import (
     cleanup_command,
@@ -19,7 +19,6 @@ from etcdguard.cli.restore_hosts import (
     status_command,
 )
 from etcdguard.cli.restore_options import (
-    RestoreGroup,
     here_options,
     plan_options,
     run_options,
@@ -101,7 +100,7 @@ def _restore(session: Session, /, backup: str, repository: str | None, dry_run: 
     _carry_out(session, app, plan, here, flags, plan_file)
 
 
-@click.group("restore", cls=RestoreGroup, default=_restore, help=_restore.help, epilog=_restore.epilog)
+@click.group("restore", cls=DefaultGroup, default=_restore, help=_restore.help, epilog=_restore.epilog)
 def command() -> None:
     """Stand for ``_restore``, whose help this shows."""
 

@@ -10,12 +10,10 @@ from typing import Any, TypeVar
 import click
 
 from etcdguard.cli.confirm import yes_option
-from etcdguard.cli.lazy import Group
 from etcdguard.cli.selection import allow_unsigned_option, identity_option
 from etcdguard.errors import UsageError
 
 __all__ = [
-    "RestoreGroup",
     "here_options",
     "live_quorum_option",
     "plan_options",
@@ -25,38 +23,6 @@ __all__ = [
 ]
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
-
-_DEFAULT = "\0restore"
-
-
-class RestoreGroup(Group):
-    """``restore plan`` and ``restore run`` are commands; anything else goes to ``restore`` itself."""
-
-    def __init__(self, *args: Any, default: click.Command, **attributes: Any) -> None:
-        super().__init__(*args, **attributes)
-        self._default = default
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """See click.Group."""
-        known = (*self.commands, *ctx.help_option_names)
-        return super().parse_args(ctx, args if args and args[0] in known else [_DEFAULT, *args])
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """See click.Group."""
-        if args[0] == _DEFAULT:
-            return "", self._default, args[1:]
-        return super().resolve_command(ctx, args)
-
-    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
-        """See click.Command."""
-        return self._default.collect_usage_pieces(ctx)
-
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """See click.Command."""
-        self._default.format_options(ctx, formatter)
-        self.format_commands(ctx, formatter)
 
 
 def _directories(

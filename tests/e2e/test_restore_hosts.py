@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -83,6 +84,27 @@ def test_three_destroyed_members_come_back_and_can_be_restored_again(site: Site)
     removed = site.here.json("restore", "cleanup", again["plan_id"], "--yes")["removed"]
     assert all(len(paths) == 1 for paths in removed.values())
     site.assert_serves(after="written")
+
+
+def test_every_host_is_asked_whether_a_restore_would_work(site: Site) -> None:
+    def ready(code: int) -> dict[str, Any]:
+        flags = ("--ssh-config", str(site.hosts.ssh_config))
+        document = site.here.json("check", "restore-readiness", *flags, code=code, **site.path)
+        return {line["name"]: line for line in document["checks"]}
+
+    lines = ready(0)
+    hosts = {f"readiness.host.{host.address}" for host in site.hosts}
+    assert hosts <= lines.keys()
+    assert {lines[name]["outcome"] for name in hosts} == {"OK"}
+    site.assert_serves(key="written later")
+
+    moved = site.hosts["cp2"]
+    moved.run("mv", "/etc/etcdguard/signing.pub.pem", "/etc/etcdguard/signing.away")
+    lines = ready(12)
+    assert {name for name, line in lines.items() if line["outcome"] == "FAIL"} == {
+        f"readiness.host.{moved.address}"
+    }
+    assert "signing.pub.pem" in lines[f"readiness.host.{moved.address}"]["value"]
 
 
 def test_a_stale_survivor_is_replaced_with_the_others(site: Site) -> None:

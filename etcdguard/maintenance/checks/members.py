@@ -128,7 +128,7 @@ def leader_changes(facts: ClusterFacts, thresholds: Thresholds) -> CheckResult:
         return line(name, Outcome.OK, f"{max(totals):g} since the members started", limits)
     if span < _QUARTER * 0.9:
         return line(
-            name, Outcome.SKIP, f"{seen}, too short to tell", limits, "the daemon watches all the time"
+            name, Outcome.SKIP, f"{seen}, too short to tell", limits, "checks.window makes it look longer"
         )
     return line(name, Outcome.OK, seen, limits)
 

@@ -98,6 +98,7 @@ LIMITS: Mapping[str, Limits] = {
     "certificates": Limits("seconds", 30 * _DAY, 1 * _DAY, falling=True),
     "disk": Limits("share", 0.10, falling=True),
     "backup_age": Limits("seconds", 1 * _DAY),
+    "verified_age": Limits("seconds", 2 * _DAY),
 }
 """By the name of the check; units and meaning in docs/checks.md."""
 

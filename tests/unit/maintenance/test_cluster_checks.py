@@ -84,7 +84,8 @@ def test_whatever_is_bad_has_a_hint_and_whatever_has_a_limit_names_it() -> None:
     assert len(bad) > 12
     assert all(result.hint for result in bad)
     assert {result.name.removeprefix("cluster.") for result in results if result.threshold} == set(LIMITS) - {
-        "backup_age"
+        "backup_age",
+        "verified_age",
     }
 
 
