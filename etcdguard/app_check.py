@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from etcdguard import __version__
 from etcdguard.app import App
+from etcdguard.app_defrag import policy_of
 from etcdguard.app_restore import configured_members, node
 from etcdguard.catalog import Backup, Catalog, Listing
 from etcdguard.errors import EtcdGuardError, Locked
@@ -55,7 +56,7 @@ def check_cluster(app: App, *, hash_kv: bool, read_values: bool) -> list[CheckRe
             # Perhaps because of a certificate, so these are looked at all the same.
             nobody = CheckResult("cluster.quorum", Outcome.FAIL, e.message, hint=e.hint, error=type(e))
             return [nobody, certificates(asks.certificates(), app.clock.now(), settings.limits)]
-    return judge_cluster(facts, settings.limits)
+    return judge_cluster(facts, settings.limits, policy_of(app))
 
 
 def check_repositories(app: App, name: str | None) -> list[CheckResult]:
@@ -173,6 +174,7 @@ def gatherer(app: App) -> Iterator[Gatherer]:
                 now=app.clock.now,
                 sleep=time.sleep,
                 data_dirs=_data_dirs_here(app),
+                quota=app.config.defrag.quota,
                 exclusive=lambda: _alone(app),
                 backups=lambda: _recorded_sizes(app),
             )

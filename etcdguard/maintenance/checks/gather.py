@@ -53,6 +53,8 @@ class Sources:
     now: Callable[[], datetime]
     sleep: Callable[[float], None]
     data_dirs: Mapping[str, Path] = field(default_factory=dict)
+    quota: int | None = None
+    """The configured one, for members that do not tell theirs."""
     exclusive: Callable[[], AbstractContextManager[object]] = nullcontext
     """Held while members are hashed; raises Locked when somebody else burdens them."""
     backups: Callable[[], Sequence[SizePoint]] = tuple
@@ -170,7 +172,8 @@ class Gatherer:
         page = pages.get(member.id)
         quota, problem = None, None
         if isinstance(status, MemberStatus):
-            quota = quota_bytes(status, None if page is None else page.metrics)
+            told = quota_bytes(status, None if page is None else page.metrics)
+            quota = self._from.quota if told is None else told
             if page is None:
                 own = [one for one in problems if one.endpoint == status.endpoint]
                 problem = next((one.error.message for one in own or problems), "no metrics URL leads to it")

@@ -5,13 +5,16 @@ from __future__ import annotations
 from etcdguard.maintenance.checks import latency, members, space, trust
 from etcdguard.maintenance.checks.facts import ClusterFacts
 from etcdguard.maintenance.checks.thresholds import Thresholds
+from etcdguard.maintenance.defrag.facts import Policy
 from etcdguard.maintenance.results import CheckResult
 
 __all__ = ["judge_cluster"]
 
 
-def judge_cluster(facts: ClusterFacts, thresholds: Thresholds) -> list[CheckResult]:
-    """One line for each check, whatever could be found out."""
+def judge_cluster(
+    facts: ClusterFacts, thresholds: Thresholds, policy: Policy | None = None
+) -> list[CheckResult]:
+    """One line for each check, whatever could be found out; ``policy`` says when to defragment."""
     return [
         members.identity(facts),
         members.members(facts),
@@ -30,7 +33,7 @@ def judge_cluster(facts: ClusterFacts, thresholds: Thresholds) -> list[CheckResu
         space.database_quota(facts, thresholds),
         space.quota_forecast(facts, thresholds),
         space.quota_size(facts),
-        space.fragmentation(facts, thresholds),
+        space.fragmentation(facts, policy or Policy()),
         space.disk(facts, thresholds),
         space.key_growth(facts, thresholds),
         space.value_size(facts, thresholds),

@@ -201,7 +201,7 @@ def alarms(facts: ClusterFacts) -> CheckResult:
         return fail(
             "alarms",
             ", ".join(told),
-            "no write is taken: compact, defragment each member, then disarm: docs/checks.md",
+            "no write is taken until it is undone: etcdguard defrag compacts, defragments and disarms",
         )
     return ok("alarms", "none")
 

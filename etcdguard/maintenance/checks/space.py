@@ -7,6 +7,9 @@ from etcdguard.maintenance.checks.facts import ClusterFacts, MemberFacts, Unknow
 from etcdguard.maintenance.checks.lines import line, ok, skip, warn, worst
 from etcdguard.maintenance.checks.thresholds import Thresholds
 from etcdguard.maintenance.checks.trend import covers_enough, growth_per_second, keys_per_second
+from etcdguard.maintenance.defrag import facts as defrag
+from etcdguard.maintenance.defrag.facts import Policy
+from etcdguard.maintenance.defrag.select import decide
 from etcdguard.maintenance.results import CheckResult, Outcome
 from etcdguard.model import MemberStatus
 
@@ -19,7 +22,6 @@ _MIB = 1024**2
 _MOST_QUOTA = 8 * 1024**3
 _WORTH_IT = 100 * _MIB
 _DAY = 86400.0
-_FULL = 0.80
 _NO_QUOTA = "neither status nor metrics name a quota"
 
 
@@ -79,39 +81,17 @@ def quota_size(facts: ClusterFacts) -> CheckResult:
     return ok("quota_size", human_bytes(max(quotas.values())))
 
 
-def fragmentation(facts: ClusterFacts, thresholds: Thresholds) -> CheckResult:
-    """Free pages in the file that a defragmentation would give back, where that is worth it."""
-    limits = thresholds["fragmentation"]
-    shares: dict[str, float] = {}
-    wasted: dict[str, int] = {}
-    worth: dict[str, float] = {}
-    quotas = {one.name: quota for one, _, quota in _with_quota(facts)}
-    for name, status in facts.answered.items():
-        if status.db_size_in_use is None or not status.db_size:
-            continue
-        free = status.db_size - status.db_size_in_use
-        shares[name], wasted[name] = free / status.db_size, free
-        quota = quotas.get(name)
-        nearly_full = (
-            quota is not None and status.db_size > _FULL * quota and free >= max(_WORTH_IT, quota // 10)
-        )
-        if status.db_size >= _WORTH_IT and (
-            nearly_full or (free >= _WORTH_IT and limits.judge(shares[name]) is not Outcome.OK)
-        ):
-            worth[name] = shares[name]
-    hint = "defragment: followers first, the leader last (etcdguard defrag)"
-
-    def said(of: str, share: float) -> str:
-        return f"{limits.text(share)} on {of} ({human_bytes(wasted[of])} free)"
-
-    if worth:
-        value = ", ".join(said(of, worth[of]) for of in sorted(worth, key=lambda of: -worth[of]))
-        failing = limits.judge(max(worth.values())) is Outcome.FAIL
-        return line("fragmentation", Outcome.FAIL if failing else Outcome.WARN, value, limits, hint)
-    if not shares:
-        return line("fragmentation", Outcome.SKIP, "no member says how much of its file is in use", limits)
-    value = ", ".join(said(of, shares[of]) for of in sorted(shares, key=lambda of: -shares[of]))
-    return line("fragmentation", Outcome.OK, value, limits)
+def fragmentation(facts: ClusterFacts, policy: Policy) -> CheckResult:
+    """Members that a defragmentation is worth it for, by the very rule that it chooses by."""
+    seen = [defrag.MemberFacts(one.member, _status(one), quota=one.quota) for one in facts.members]
+    decisions = [decide(one, policy, nospace=False, last=None, now=facts.now) for one in seen]
+    chosen = [one for one in decisions if one.chosen]
+    value = "; ".join(f"{one.member.name}: {one.reason}" for one in chosen or decisions)
+    if chosen:
+        return warn("fragmentation", value, "etcdguard defrag: followers first, the leader last")
+    if all(one.status is None or one.status.db_size_in_use is None for one in seen):
+        return skip("fragmentation", value)
+    return ok("fragmentation", value)
 
 
 def disk(facts: ClusterFacts, thresholds: Thresholds) -> CheckResult:
@@ -180,6 +160,10 @@ def prefix_share(facts: ClusterFacts, thresholds: Thresholds) -> CheckResult:
     value = f"{limits.text(share)} is {found.largest_prefix} ({human_bytes(found.prefix_bytes)})"
     hint = "look at what writes there, and whether it has an expiry"
     return line(name, outcome, value, limits, None if outcome is Outcome.OK else hint)
+
+
+def _status(facts: MemberFacts) -> MemberStatus | None:
+    return facts.status if isinstance(facts.status, MemberStatus) else None
 
 
 def _with_quota(facts: ClusterFacts) -> list[tuple[MemberFacts, int, int]]:

@@ -90,7 +90,6 @@ LIMITS: Mapping[str, Limits] = {
     "peer_round_trip": Limits("seconds", 0.15),
     "database_quota": Limits("share", 0.80, 0.95),
     "quota_forecast": Limits("seconds", 7 * _DAY, falling=True),
-    "fragmentation": Limits("share", 0.45),
     "key_growth": Limits("share", 0.20),
     "value_size": Limits("bytes", 1024 * 1024, 1400 * 1024),
     "prefix_share": Limits("share", 0.50),

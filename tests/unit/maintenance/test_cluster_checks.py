@@ -343,7 +343,7 @@ def test_key_growth(share: float, outcome: Outcome) -> None:
     [
         (200, 112, None, OK),  # 44 % free, and not 100 MiB
         (400, 221, None, OK),
-        (400, 219, None, WARN),
+        (400, 220, None, WARN),
         (199, 100, None, OK),  # half is free, and not worth it
         (99, 1, None, OK),
         (900, 700, 1000, WARN),  # near its quota, and a fifth of that is free
