@@ -138,6 +138,16 @@ _CASES = {
         "thresholds.database_quota: must be a number",
         "the default is",
     ),
+    "threshold-bool": (
+        MINIMAL + "checks: {thresholds: {prefix_share: {warn: true}}}\n",
+        "thresholds.prefix_share: must be a number",
+        "the default is prefix_share: {warn: 0.5}",
+    ),
+    "threshold-size-bool": (
+        MINIMAL + "checks: {thresholds: {value_size: {warn: true}}}\n",
+        "thresholds.value_size: must be a size like 512KiB",
+        "the default is value_size: {warn: 1MiB, fail: 1400KiB}",
+    ),
     "threshold-time": (
         MINIMAL + "checks: {thresholds: {wal_fsync: {warn: 0.1}}}\n",
         "thresholds.wal_fsync: must be a duration like 100ms or 7d",

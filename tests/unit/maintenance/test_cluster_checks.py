@@ -329,6 +329,8 @@ def test_one_defragmentation_does_not_turn_the_trend() -> None:
 
     assert growth_per_second(points) * 86400 == pytest.approx(240 * MIB, rel=1e-6)
     assert growth_per_second(dropped) * 86400 == pytest.approx(240 * MIB, rel=1e-6)
+    jumped = [replace(one, db_bytes=2 * points[0].db_bytes - one.db_bytes) for one in dropped]
+    assert growth_per_second(jumped) * 86400 == pytest.approx(-240 * MIB, rel=1e-6)
 
 
 @pytest.mark.parametrize(("share", "outcome"), [(0.19, OK), (0.21, WARN), (-0.5, OK)])
