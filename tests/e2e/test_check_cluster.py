@@ -101,7 +101,8 @@ def test_a_sound_cluster_is_ok_and_the_loss_of_a_voter_is_told(
     assert "on all 3" in lines["hash"]["value"]
     assert lines["versions"]["value"] == etcd_binaries.version
     assert "of 2.0 GiB" in lines["database_quota"]["value"]
-    assert "free for etcd-1" in lines["disk"]["value"]
+    assert lines["disk"]["outcome"] == "OK"
+    assert all(name in lines["disk"]["value"] for name in cluster.names)
     assert "/registry/pods" in lines["prefix_share"]["value"]
     for name in cluster.names:
         assert f"server {cluster.client_url(name)}" in lines["certificates"]["value"]
