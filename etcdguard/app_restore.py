@@ -135,7 +135,7 @@ def _after(
     # Where the operator starts etcd, there is nothing yet to back up.
     wanted = fresh_backup and all(member.service is not None for member in plan.members)
     return After(
-        prove=lambda: _prove(app, plan, repository, proof_seconds),
+        prove=lambda: _prove(app, plan, proof_seconds),
         record=record,
         backup=(lambda: _back_up(app, plan)) if wanted else None,
     )
@@ -182,11 +182,10 @@ def _client_urls(plan: RestorePlan) -> list[str]:
     return [url for member in plan.members for url in member.client_urls]
 
 
-def _prove(app: App, plan: RestorePlan, repository: str | None, seconds: float) -> dict[str, Any]:
-    _, backup = _found(app, repository, plan)
+def _prove(app: App, plan: RestorePlan, seconds: float) -> dict[str, Any]:
     with app.etcd_admin(_client_urls(plan) or app.config.cluster.endpoints) as client:
         patience = Patience(seconds, time.monotonic, time.sleep)
-        proofs = prove(plan, backup.manifest.hash_kv, client, patience, nonce=secrets.token_hex(8))
+        proofs = prove(plan, plan.hash_kv, client, patience, nonce=secrets.token_hex(8))
     raise_unproven(proofs)
     return {proof.name: proof.found for proof in proofs}
 

@@ -36,6 +36,7 @@ SELECTED = [
     Combination("disk full", "stage", "run"),
     Combination("disk full", "swap", "run"),
     Combination("objects corrupted", "stage", "run"),
+    Combination("objects corrupted", "quiesce", "run"),
 ]
 
 
