@@ -68,28 +68,32 @@ def perform(world: World, combination: Combination) -> Outcome:
     fault = FAULTS[combination.fault]
     world.begin()
     began = time.monotonic()
-    orchestrator = _brought_to(world, combination.phase, fault)
-    fault.strikes(world, orchestrator)
-    orchestrator.go_on()
-    first = orchestrator.ended()
-    fault.is_mended(world)
+    with _started(world, combination.phase, fault) as orchestrator:
+        _brought_to(world, combination.phase, orchestrator)
+        try:
+            fault.strikes(world, orchestrator)
+            orchestrator.go_on()
+            first = orchestrator.ended()
+        finally:
+            fault.is_mended(world)
     world.assert_no_mixture()
     taken, end = _followed_up(world, combination, first, orchestrator.plan)
     return Outcome(first.code, _said(first), taken, end, time.monotonic() - began)
 
 
-def _brought_to(world: World, phase: str, fault: Fault) -> Orchestrator:
+def _started(world: World, phase: str, fault: Fault) -> Orchestrator:
+    phases = ("prove", phase) if phase == "rollback" else (phase,)
+    return world.start(*phases, own_identity=fault.own_identity)
+
+
+def _brought_to(world: World, phase: str, orchestrator: Orchestrator) -> None:
     if phase == "rollback":
-        orchestrator = world.start("prove", phase, own_identity=fault.own_identity)
         assert orchestrator.stands(), orchestrator.ended().err
         orchestrator.send(signal.SIGINT)
         orchestrator.go_on()
-    else:
-        orchestrator = world.start(phase, own_identity=fault.own_identity)
     assert orchestrator.stands(), orchestrator.ended().err
     if phase in _UNSWAPPED:
         world.assert_untouched(runs=phase in (*_UNSTOPPED, "quiesce"))
-    return orchestrator
 
 
 def _followed_up(world: World, wanted: Combination, first: Done, plan: str | None) -> tuple[str, End]:

@@ -28,7 +28,7 @@ __all__ = ["DISK", "End", "World", "world"]
 _DATA = "/var/lib/etcd/data"
 _IDENTITY = "/etc/etcdguard/identity.txt"
 _KEY = "key"
-_TIMEOUT = 280.0
+_TIMEOUT = 600.0
 
 DISK = Disk("/var/lib/etcd", 640)
 """Room for the old member, the new one and one that is kept: each has two segments of 64 MiB for its log."""

@@ -23,7 +23,7 @@ from tests.e2e.running import Done
 __all__ = ["Orchestrator", "killed_at"]
 
 _CHECKOUT = Path(__file__).parents[2]
-_TIMEOUT = 280.0
+_TIMEOUT = 600.0
 
 
 class Orchestrator:
@@ -44,6 +44,15 @@ class Orchestrator:
             stdout=self._out,
             stderr=self._err,
         )
+
+    def __enter__(self) -> Orchestrator:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+        self._out.close()
+        self._err.close()
 
     def stands(self) -> bool:
         """Wait until it stands still (true) or has ended (false)."""
@@ -66,7 +75,6 @@ class Orchestrator:
         for file in (self._out, self._err):
             file.seek(0)
             texts.append(file.read())
-            file.close()
         return Done(code, *texts)
 
     @property
@@ -78,10 +86,8 @@ class Orchestrator:
 def killed_at(site: Site, phase: str) -> str:
     """Begin a restore whose orchestrator is SIGKILLed where that phase begins; answers the plan's id."""
     orchestrator = Orchestrator(site, (phase,), ("restore", "--all", *site.flags, "--i-know-quorum-is-alive"))
-    stands = orchestrator.stands()
-    orchestrator.send(signal.SIGKILL)
-    done = orchestrator.ended()
-    assert stands, done.err
+    with orchestrator:
+        assert orchestrator.stands(), orchestrator.ended().err
     assert orchestrator.plan is not None
     return orchestrator.plan
 

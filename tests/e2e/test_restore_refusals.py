@@ -222,20 +222,18 @@ def test_a_quorum_that_serves_is_not_replaced(site: Site) -> None:
 
 def test_of_two_restores_at_once_the_second_is_refused(site: Site, tmp_path: Path) -> None:
     arguments = [*_with_flags(site, list(_ALL)), "--i-know-quorum-is-alive"]
-    first = Orchestrator(site, ("quiesce",), arguments)
-    try:
-        assert first.stands()
+    with Orchestrator(site, ("quiesce",), arguments) as first:
+        assert first.stands(), first.ended().err
         here = site.here.run(*arguments, code=11, **site.path)
-        assert "at work already" in here.problem[0]
         settings = {**site.here.settings, "restore": {"state_dir": str(tmp_path / "state")}}
         with site.here.configured(settings):
             elsewhere = site.here.run(*arguments, code=15, **site.path)
-        assert f"restore {first.plan} has not ended on this machine" in elsewhere.problem[0]
-        assert f"etcdguard restore rollback {first.plan}" in elsewhere.problem[1]
-    finally:
         first.send(signal.SIGINT)
         first.go_on()
         done = first.ended()
+    assert "at work already" in here.problem[0]
+    assert f"restore {first.plan} has not ended on this machine" in elsewhere.problem[0]
+    assert f"etcdguard restore rollback {first.plan}" in elsewhere.problem[1]
     assert done.code == 130
     assert "everything was put back" in done.err
 
