@@ -14,5 +14,6 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
 pytest_plugins = [
     "tests.support.fixtures_etcd",
     "tests.support.fixtures_hosts",
+    "tests.support.fixtures_install",
     "tests.support.fixtures_s3",
 ]

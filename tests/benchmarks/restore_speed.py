@@ -162,8 +162,8 @@ class Bench:
         noted.mkdir()
         argv = [
             sys.executable, "-m", "tests.benchmarks.peak", str(noted), "restore", "latest", "--all",
-            "--config", str(here.config_path), "--identity", str(here.identity_file), *self._site.flags,
-            "--remote-command", f"{_NODE} {noted}",
+            "--no-backup", "--config", str(here.config_path), "--identity", str(here.identity_file),
+            "--remote-command", f"{_NODE} {noted}", *self._site.flags,
         ]  # fmt: skip
         environment = here.environment(**self._site.path)
         began = time.monotonic()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +14,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.support.etcd_versions import default_programs
-from tests.support.fixtures_hosts import REQUIRE_VARIABLE, watched
+from tests.support.fixtures_hosts import watched
+from tests.support.fixtures_install import files_of, install_on, make_into
 from tests.support.hosts import Host, HostSet
 from tests.support.hosts_etcd import SYSTEMD_TLS, HostPki, deploy_etcd
 from tests.support.s3_servers import S3Server, make_bucket
@@ -34,42 +34,13 @@ _BACKUP = "etcdguard-backup.service"
 _DEADLINE = 120.0
 
 
-def _make(target: str, dest: Path, prefix: str = "/usr") -> None:
-    argv = ["make", target, f"DESTDIR={dest}", f"PREFIX={prefix}", f"PYTHON={_PYTHON}"]
-    done = subprocess.run(argv, cwd=_CHECKOUT, capture_output=True, text=True, timeout=600, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
-def _files(dest: Path) -> set[str]:
-    return {str(path.relative_to(dest)) for path in dest.rglob("*") if not path.is_dir()}
-
-
-@pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `make install` makes of a place with an older version in it."""
-    if subprocess.run([_PYTHON, "-c", "import ensurepip, venv"], capture_output=True, check=False).returncode:
-        missing = f"{_PYTHON} cannot make virtual environments: apt install python3-venv"
-        if os.environ.get(REQUIRE_VARIABLE) == "1":
-            pytest.fail(missing, pytrace=False)
-        pytest.skip(missing)
-    dest = tmp_path_factory.mktemp("installed")
-    for name in ("lib/etcdguard/lib/old.py", "lib/etcdguard.new/broken.py", "bin/etcdguard"):
-        (dest / "usr" / name).parent.mkdir(parents=True, exist_ok=True)
-        (dest / "usr" / name).write_text("of an older version\n")
-    _make("install", dest)
-    return dest
-
-
 @pytest.fixture(scope="module")
 def host(hosts_available: None, installed: Path, host_pki: HostPki) -> Iterator[Host]:
     """A host with etcd over mutual TLS, and etcdguard installed and set up for it, but not yet started."""
     with HostSet(1) as hosts, watched(hosts):
         (host,) = hosts
         deploy_etcd([host], host_pki, default_programs())
-        host.copy_in(installed / "usr/lib/etcdguard", "/usr/lib/etcdguard")
-        for name in sorted(_files(installed)):
-            if not name.startswith("usr/lib/etcdguard/"):
-                host.copy_in(installed / name, f"/{name}")
+        install_on(host, installed)
         host.run("rm", "/usr/local/bin/etcdguard")  # that of the checkout, which every host has
         _set_up(host)
         yield host
@@ -140,7 +111,7 @@ def test_an_install_replaces_what_was_there(installed: Path) -> None:
 
 
 def test_units_run_the_program_of_their_prefix(tmp_path: Path) -> None:
-    _make("install-files", tmp_path, "/opt/guard")
+    make_into("install-files", tmp_path, "/opt/guard")
     assert "/opt/guard/lib/etcdguard/bin/python" in (tmp_path / "opt/guard/bin/etcdguard").read_text()
     units = tmp_path / "opt/guard/lib/systemd/system"
     for unit in units.glob("*.service"):
@@ -155,8 +126,8 @@ def test_an_uninstall_takes_all_of_it_and_nothing_else(installed: Path, tmp_path
     for name in foreign:
         (dest / name).parent.mkdir(parents=True, exist_ok=True)
         (dest / name).write_text("not ours\n")
-    _make("uninstall", dest)
-    assert _files(dest) == foreign
+    make_into("uninstall", dest)
+    assert files_of(dest) == foreign
 
 
 @pytest.mark.parametrize("prefix", ["", "usr", "."])
