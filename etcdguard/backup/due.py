@@ -64,6 +64,8 @@ class DueReport:
     reason: str | None = None
     satisfied: bool = True
     """Whether the slot has a backup; if not, it is worth another try."""
+    waits: bool = False
+    """Whether that backup waits in the spool of this node."""
 
 
 class DueBackup:
@@ -105,7 +107,7 @@ class DueBackup:
         slot = self._due()
         reason = self._satisfied(slot)
         if reason is not None:
-            return DueReport(slot, None, reason)
+            return DueReport(slot, None, reason, waits=self._waits(slot) is not None)
         try:
             self._gate.acquire(self._patience)
         except Locked as error:
@@ -126,7 +128,7 @@ class DueBackup:
 
     def _satisfied(self, slot: str) -> str | None:
         """Why nothing is to be done for the slot, or None."""
-        waiting = self._spool.slots(self._cluster).get(slot)
+        waiting = self._waits(slot)
         if waiting is not None:
             return f"backup {waiting} of this slot waits in the spool of this node"
         for catalog in self._catalogs:
@@ -141,6 +143,9 @@ class DueBackup:
             if decision is not None:
                 return f"the slot has backup {decision.backup}, taken by {decision.node}"
         return None
+
+    def _waits(self, slot: str) -> str | None:
+        return self._spool.slots(self._cluster).get(slot)
 
     def _take(self, slot: str, *, emergency: bool) -> DueReport:
         try:

@@ -13,7 +13,7 @@ from etcdguard.cli.lazy import Command
 from etcdguard.cli.options import connection_options, output_option
 from etcdguard.cli.output import Document, human_bytes, human_duration, table
 from etcdguard.cli.session import Session
-from etcdguard.errors import EtcdGuardError, PartialFailure, UsageError
+from etcdguard.errors import EtcdGuardError, Locked, PartialFailure, UsageError
 
 if TYPE_CHECKING:
     from etcdguard.app import App
@@ -77,8 +77,15 @@ def command(session: Session, endpoint: str | None, emergency: bool, if_due: boo
 
 
 def _if_due(session: Session, app: App) -> None:
+    from etcdguard.log import get_logger
+
     with session.progress() as progress, app.etcd() as client, app.lock("maintenance") as lock:
         due = app.due_backup(client, progress, lock).run()
+        if due.waits:  # a timer has no daemon beside it that would ship it before the next slot
+            try:
+                app.backup_job(client, progress).ship()
+            except Locked as error:
+                get_logger().info("spool.not_shipped", reason=error.message)
     if due.report is None:
         skipped = {"slot": due.slot, "satisfied": due.satisfied, "reason": due.reason}
         session.report({"outcome": "skipped", **skipped}, _skipped_table)

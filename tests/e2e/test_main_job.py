@@ -191,6 +191,24 @@ def test_nothing_is_lost_when_every_repository_is_down(
     assert [path for path in here.spool.iterdir() if path.is_dir()] == []
 
 
+def test_a_timer_ships_what_waits_though_its_slot_is_done(
+    tmp_path: Path, shared_cluster: LocalCluster
+) -> None:
+    here = Installation.of(tmp_path / "here", shared_cluster)
+    here.settings["backup"] = {**here.settings.get("backup", {}), "schedule": "366d"}
+    here.save()
+    away = tmp_path / "away"
+    here.repository.rename(away)
+    here.run("backup", "--if-due", code=10)
+    away.rename(here.repository)
+    assert here.json("list")["backups"] == []
+
+    assert here.json("backup", "--if-due")["outcome"] == "skipped"
+    assert len(here.json("list")["backups"]) == 1
+    assert here.json("backup", "--if-due")["outcome"] == "skipped"
+    assert len(here.json("list")["backups"]) == 1
+
+
 def test_a_bucket_on_each_server(
     tmp_path: Path, shared_cluster: LocalCluster, s3_server: S3Server, s3_bucket: str
 ) -> None:
