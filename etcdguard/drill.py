@@ -25,6 +25,7 @@ from etcdguard.errors import EtcdGuardError, Refused
 from etcdguard.etcd.admin import AdminClient
 from etcdguard.etcd.client import prefix_end
 from etcdguard.etcd.local import LocalCluster
+from etcdguard.interrupts import Interrupts
 from etcdguard.progress import Progress
 from etcdguard.restore.environment import Environment
 from etcdguard.restore.gate import check_ids
@@ -110,12 +111,14 @@ class Drill:
         self._check_space(backup.manifest.snapshot.db_bytes, members)
         names = tuple(f"drill-{number}" for number in range(1, members + 1))
         with (
+            Interrupts() as interrupts,
             _folder(self._base) as folder,
             closing(LocalCluster(self._programs.etcd, folder / "members", names=names)) as cluster,
+            interrupts.allowed(),
         ):
-            return self._restored(backup, cluster)
+            return self._restored(backup, cluster, interrupts)
 
-    def _restored(self, backup: Backup, cluster: LocalCluster) -> DrillResult:
+    def _restored(self, backup: Backup, cluster: LocalCluster, interrupts: Interrupts) -> DrillResult:
         manifest = backup.manifest
         seconds: dict[str, float] = {}
         plan = make_plan(
@@ -151,7 +154,8 @@ class Drill:
             put(plan.members, occupied(plan.members))
         with self._connect(cluster.client_urls) as client:
             with _timed(seconds, "start", self._clock):
-                cluster.start_all()
+                with interrupts.held():  # not between a process's birth and our knowing it
+                    cluster.start_all()
                 patience = Patience(_PROOF_SECONDS, time.monotonic, time.sleep)
                 proofs = prove(plan, manifest.hash_kv, client, patience, nonce=secrets.token_hex(8))
             failed = [f"{proof.name}: {proof.found}" for proof in proofs if not proof.ok]

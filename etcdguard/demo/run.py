@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from etcdguard.clock import Clock
-from etcdguard.demo.interrupts import Interrupts
 from etcdguard.demo.proof import Proof
 from etcdguard.demo.story import CONFIG, Step, Story
 from etcdguard.errors import EtcdGuardError, Interrupted, UsageError
 from etcdguard.etcd.local import LocalCluster
+from etcdguard.interrupts import Interrupts
 from etcdguard.restore.programs import Programs
 
 __all__ = ["DemoReport", "PhaseReport", "run_demo"]

@@ -15,11 +15,11 @@ from etcdguard.config import load
 from etcdguard.demo import proof
 from etcdguard.demo.data import PREFIX, Contents, History, read_contents, write_history, write_late
 from etcdguard.demo.gateway import Gateway
-from etcdguard.demo.interrupts import Interrupts
 from etcdguard.demo.proof import Proof
 from etcdguard.errors import Corruption, PartialFailure
 from etcdguard.etcd.client import EtcdClient
 from etcdguard.etcd.local import LocalCluster
+from etcdguard.interrupts import Interrupts
 from etcdguard.progress import NoProgress
 from etcdguard.restore.crew import NoWatcher, Orders
 from etcdguard.restore.hosts import LocalHost, Site

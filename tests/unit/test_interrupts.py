@@ -10,7 +10,7 @@ from contextlib import suppress
 
 import pytest
 
-from etcdguard.demo.interrupts import Interrupts
+from etcdguard.interrupts import Interrupts
 
 _SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
