@@ -90,6 +90,8 @@ def _private_pem(key: Ed25519PrivateKey | Ed448PrivateKey, passphrase: bytes | N
         _private_pem(Ed448PrivateKey.generate()),
         _private_pem(Ed25519PrivateKey.generate(), b"passphrase"),
     ],
+    # Random keys in the tests' names would differ between pytest-xdist's workers.
+    ids=["empty", "garbage", "public", "broken", "truncated", "another algorithm", "encrypted"],
 )
 def test_unusable_signing_keys(tmp_path: Path, content: bytes) -> None:
     path = _write(tmp_path / "key", content)
@@ -107,6 +109,7 @@ def test_unusable_signing_keys(tmp_path: Path, content: bytes) -> None:
         _key.public.pem()[:40],
         Ed448PrivateKey.generate().public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo),
     ],
+    ids=["empty", "garbage", "private", "truncated", "another algorithm"],
 )
 def test_unusable_public_keys(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(ConfigError, match="public Ed25519 key"):
