@@ -11,9 +11,13 @@ from etcdguard.restore.machine import Machine
 
 __all__ = ["answers", "live_quorum"]
 
-_HINT = (
+_ALIVE = (
     "replace a lost member with `etcdguard member replace NAME`, which loses nothing; "
     "to roll the whole cluster back, stop every member or pass --i-know-quorum-is-alive"
+)
+_UNKNOWN = (
+    "mend what keeps it from answering (load, credentials, certificates) and try again; "
+    "if the cluster is lost, stop this member or pass --i-know-quorum-is-alive"
 )
 
 
@@ -22,7 +26,8 @@ def live_quorum(
 ) -> Refused | None:
     """Why the cluster must be taken for alive; None when no endpoint has a quorum behind it.
 
-    One that accepts connections but will not talk to us may well serve others, so it counts as alive.
+    One that accepts connections but will not talk to us may well serve others, so it counts as alive; but it
+    is no proof that a quorum is left, which replacing a member takes.
     """
 
     def ask(endpoint: str) -> Refused | None:
@@ -33,14 +38,15 @@ def live_quorum(
         except EtcdUnreachable as error:
             if not answers(endpoint, machine):
                 return None
-            return Refused(f"cannot tell whether the cluster is alive: {error.message}", hint=_HINT)
-        return Refused(f"the cluster is alive: {endpoint} answers with a quorum behind it", hint=_HINT)
+            return Refused(f"cannot tell whether the cluster is alive: {error.message}", hint=_UNKNOWN)
+        return Refused(f"the cluster is alive: {endpoint} answers with a quorum behind it", hint=_ALIVE)
 
     wanted = tuple(dict.fromkeys(endpoints))
     if not wanted:
         return None
     with ThreadPoolExecutor(len(wanted)) as pool:
-        return next((reason for reason in pool.map(ask, wanted) if reason is not None), None)
+        reasons = [reason for reason in pool.map(ask, wanted) if reason is not None]
+    return min(reasons, key=lambda reason: reason.hint != _ALIVE, default=None)  # a proof before a doubt
 
 
 def answers(url: str, machine: Machine) -> bool:

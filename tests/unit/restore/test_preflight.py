@@ -151,7 +151,7 @@ REFUSALS: dict[str, tuple[Change, int, str, str]] = {
         lambda w: _listening_on(2379)(w).with_(endpoints=()),
         15,
         "cannot tell whether the cluster is alive",
-        "--i-know-quorum-is-alive",
+        "mend what keeps it from answering",
     ),
     "no room": (_free(198), 15, "has 198 MiB free, staging needs 199 MiB", "--data-dir"),
 }
@@ -202,6 +202,25 @@ def test_a_cluster_that_is_alive_where_the_members_were_stops_it(world: World) -
     )
     with pytest.raises(Refused, match=r"10\.0\.0\.7:2379 answers with a quorum"):
         moved.with_(linearizable_read=read).run()
+
+
+def test_a_survivor_that_is_silent_is_no_reason_to_replace_a_member(world: World) -> None:
+    """Replacing one takes a quorum, of which nothing is known here."""
+    with pytest.raises(Refused, match="cannot tell whether") as doubt:
+        _listening_on(2379)(world).with_(endpoints=()).run()
+
+    assert "member replace" not in doubt.value.hint
+
+
+def test_a_proof_of_life_is_told_before_a_doubt(world: World) -> None:
+    def read(endpoint: str) -> None:
+        if endpoint != "http://10.0.0.3:2379":
+            nobody(endpoint)
+
+    with pytest.raises(Refused, match=r"alive: http://10\.0\.0\.3:2379 answers") as proof:
+        _listening_on(2379)(world).with_(linearizable_read=read).run()
+
+    assert "member replace" in proof.value.hint
 
 
 def test_members_that_answer_without_a_quorum_do_not_stop_it(world: World) -> None:
