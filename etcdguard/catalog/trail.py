@@ -20,6 +20,7 @@ __all__ = ["EVENT_FORMAT", "Trail", "Verified"]
 
 EVENT_FORMAT = "etcdguard-event/1"
 _LEVELS = ("manifest", "data", "drill")
+_OF_BACKUPS = ("verify", "hold", "prune")
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,11 @@ class Trail:
             for document in pool.map(self._read, wanted):
                 if document is not None:
                     yield document
+
+    def knows_backups(self) -> bool:
+        """Whether a backup was ever verified, held or pruned here, believed or not."""
+        kinds = {self._layout.event_kind(info.key) for info in self._store.list(self._layout.events)}
+        return not kinds.isdisjoint(_OF_BACKUPS)
 
     def verified(self) -> dict[str, Verified]:
         """Per backup id the deepest level at which it was found sound since it last failed, and when."""

@@ -12,7 +12,7 @@ from etcdguard.cli.options import output_option
 from etcdguard.cli.output import Document, human_duration, table
 from etcdguard.cli.selection import identity_option, repository_option
 from etcdguard.cli.session import Session
-from etcdguard.errors import Corruption, UsageError
+from etcdguard.errors import Corruption, ObjectNotFound, UsageError
 
 if TYPE_CHECKING:
     from etcdguard.catalog import Catalog
@@ -36,6 +36,7 @@ _DIRECTORY = click.Path(path_type=Path, file_okay=False, exists=True)
 )
 @click.argument("backup", metavar="[ID|latest]", required=False)
 @click.option("--all", "every", is_flag=True, help="Verify every backup of the repository.")
+@click.option("--if-any", is_flag=True, help="Exit 0 and say so where no backup was ever taken.")
 @click.option(
     "--level",
     type=click.Choice(["manifest", "data", "drill"]),
@@ -69,6 +70,7 @@ def command(
     session: Session,
     backup: str | None,
     every: bool,
+    if_any: bool,
     level: Literal["manifest", "data", "drill"],
     members: str,
     base: Path | None,
@@ -109,7 +111,14 @@ def command(
                 app.record_verification(catalog, results)
                 return [_verified(result) for result in results]
 
-        results = app.first_catalog(repository, use)
+        try:
+            results = app.first_catalog(repository, use)
+        except ObjectNotFound:
+            if not if_any or any(catalog.trail.knows_backups() for catalog in app.catalogs(repository)):
+                raise
+            reason = "no backup has been taken yet"
+            session.report({"outcome": "skipped", "satisfied": False, "reason": reason}, _skipped)
+            return
     session.report({"results": results}, _table)
     failed = [one for one in results if one["problems"]]
     if failed:
@@ -136,6 +145,10 @@ def _drilled(result: DrillResult) -> dict[str, Any]:
         "problems": list(result.problems),
         "drill": result.facts,
     }
+
+
+def _skipped(document: Document) -> str:
+    return table(None, [("skipped", document["reason"])])
 
 
 def _table(document: Document) -> str:

@@ -11,7 +11,9 @@ _OPENS_AT = 3
 
 @dataclass(frozen=True)
 class Breaker:
-    """Doubling pauses after failures; times are seconds of a clock that never goes back.
+    """Doubling pauses after failures, and after runs that could not begin.
+
+    Times are seconds of a clock that never goes back.
 
     After three failures in a row the circuit is open: it is worth saying, and the pauses go on doubling up
     to ``longest``.
@@ -20,6 +22,8 @@ class Breaker:
     shortest: float
     longest: float
     failures: int = 0
+    waits: int = 0
+    """Runs since the last one that began, which could not."""
     retry_at: float = 0.0
 
     @classmethod
@@ -39,13 +43,15 @@ class Breaker:
 
     def failed(self, now: float) -> Breaker:
         """After one more failure."""
-        pause = min(self.longest, self.shortest * 2.0 ** min(self.failures, 30))
-        return replace(self, failures=self.failures + 1, retry_at=now + pause)
+        return replace(self, failures=self.failures + 1, waits=0, retry_at=now + self._pause(self.failures))
 
     def later(self, now: float) -> Breaker:
         """After a run that could not begin, which is nobody's failure."""
-        return replace(self, retry_at=now + self.shortest)
+        return replace(self, waits=self.waits + 1, retry_at=now + self._pause(self.waits))
 
     def succeeded(self) -> Breaker:
         """After a run that did not fail."""
-        return replace(self, failures=0, retry_at=0.0)
+        return replace(self, failures=0, waits=0, retry_at=0.0)
+
+    def _pause(self, before: int) -> float:
+        return min(self.longest, self.shortest * 2.0 ** min(before, 30))

@@ -45,8 +45,8 @@ def jobs_of(config: Config, has_command: Callable[[Sequence[str]], bool]) -> tup
     retention = config.retention
     wanted: list[tuple[str, Schedule | None, tuple[str, ...]]] = [
         ("backup", config.backup.schedule, ("backup", "--if-due")),
-        ("verify", config.verify.data, ("verify", "latest", "--level", "data")),
-        ("drill", config.verify.drill, ("verify", "latest", "--level", "drill")),
+        ("verify", config.verify.data, ("verify", "latest", "--level", "data", "--if-any")),
+        ("drill", config.verify.drill, ("verify", "latest", "--level", "drill", "--if-any")),
         ("check", config.checks.schedule, ("check", "cluster")),
         ("defrag", config.defrag.schedule, ("defrag",)),
         ("prune", None if retention is None else retention.schedule, ("prune", "--confirm")),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import socket
 import threading
@@ -124,6 +125,27 @@ def test_a_life(here: Installation, running: Callable[[], Running]) -> None:
     assert "STOPPING=1" in daemon.told
     assert daemon.count("daemon.stopped") == 1
     assert Spool(here.spool).slots(here.settings["cluster"]["name"]) == {}
+
+
+def test_an_empty_repository_is_nothing_to_verify_yet_and_an_emptied_one_is_a_failure(
+    here: Installation, running: Callable[[], Running]
+) -> None:
+    del here.settings["backup"]["schedule"]
+    here.settings["verify"] = {"data": "20s"}
+    here.settings["encryption"]["identity_file"] = str(here.identity_file)
+    here.save()
+    daemon = running()
+    daemon.wait(lambda: daemon.count("job.waiting", job="verify", reason="no backup has been taken yet") > 0)
+    here.run("backup")
+    daemon.wait(lambda: daemon.count("job.finished", job="verify", outcome="ok") > 0)
+    assert daemon.count("job.failed") == 0
+    daemon.process.terminate()
+    assert daemon.process.wait(PATIENCE) == 0
+
+    (backup_id,) = here.ids()
+    shutil.rmtree(here.repository / here.settings["cluster"]["name"] / "backups" / backup_id)
+    error, _ = here.run("verify", "--if-any", code=10).problem
+    assert "no backup of cluster" in error
 
 
 def test_it_refuses_what_it_cannot_run(here: Installation) -> None:

@@ -84,6 +84,17 @@ def test_the_level_is_the_deepest_since_the_last_failure(store: MemoryStore) -> 
     assert levels(trail(store)) == {A: "manifest", B: "drill"}
 
 
+@pytest.mark.parametrize(
+    ("kind", "knows"), [("verify", True), ("prune", True), ("hold", True), ("restore", False)]
+)
+def test_what_was_done_to_backups_shows_that_there_were_some(
+    store: MemoryStore, kind: str, knows: bool
+) -> None:
+    assert not trail(store).knows_backups()
+    trail(store).record(kind, {}, at=START, actor="node-1", signer=None)
+    assert trail(store).knows_backups() is knows
+
+
 def test_an_event_nobody_trusted_signed_is_not_believed(store: MemoryStore) -> None:
     verified(store, result(A), signer=None)
     verified(store, result(A), signer=SigningKey.generate())

@@ -36,6 +36,11 @@ def test_a_run_that_could_not_begin_is_no_failure() -> None:
     assert breaker.failures == 0
     assert not breaker.allows(39)
     assert breaker.allows(40)
+    for _ in range(12):
+        breaker = breaker.later(0)
+    assert breaker.retry_at == 900
+    assert breaker.failed(0).retry_at == 30
+    assert breaker.succeeded().later(0).retry_at == 30
 
 
 def test_short_periods_have_short_pauses() -> None:
