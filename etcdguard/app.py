@@ -12,9 +12,7 @@ import random
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import fields
 from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
@@ -28,22 +26,19 @@ from etcdguard.errors import ConfigError, EtcdGuardError, RepositoryError, Wrong
 from etcdguard.log import get_logger
 from etcdguard.model import Tool
 from etcdguard.progress import Progress
-from etcdguard.retention import Policy
 
 if TYPE_CHECKING:
-    from etcdguard.backup import BackupJob
-    from etcdguard.backup.due import DueBackup
     from etcdguard.catalog import Catalog
-    from etcdguard.config.schema import Repository, Retention
+    from etcdguard.config.schema import Repository
     from etcdguard.crypto.recipients import Identity, Recipient
     from etcdguard.crypto.signing import SigningKey, TrustedSigners
     from etcdguard.drill import DrillResult
     from etcdguard.etcd.admin import AdminClient
     from etcdguard.etcd.client import EtcdClient
     from etcdguard.etcd.connection import ConnectionOptions
-    from etcdguard.etcd.lock import LeaseLock, SlotMarks
+    from etcdguard.etcd.lease import SlotMarks
+    from etcdguard.etcd.lock import LeaseLock
     from etcdguard.etcd.metrics import Scraper
-    from etcdguard.prune import Pruner
     from etcdguard.storage.base import RepositoryStore
     from etcdguard.verify import Verifier, VerifyResult
 
@@ -53,9 +48,6 @@ _log = get_logger()
 
 # gRPC reads this once, when it is first imported, and would write to stderr what we report ourselves.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-
-_STREAM_THREADS = 2
-"""A backup reads in one and hashes in another; on two cores a third would only cost switches."""
 
 _Answer = TypeVar("_Answer")
 
@@ -81,7 +73,8 @@ class App:
         self.clock = SystemClock()
         self.node = socket.gethostname()
         self.tool = Tool(name="etcdguard", version=__version__)
-        self._patience: float | None = None
+        self.patience: float | None = None
+        """Seconds that a repository is insisted on; None: as long as its kind of store advises."""
 
     # -- etcd --------------------------------------------------------------------------------------------
 
@@ -112,7 +105,7 @@ class App:
 
     def slot_marks(self) -> SlotMarks:
         """What the daemons that led have left in etcd."""
-        from etcdguard.etcd.lock import SlotMarks
+        from etcdguard.etcd.lease import SlotMarks
 
         return SlotMarks(self.connection(), self.config.cluster.name)
 
@@ -151,9 +144,10 @@ class App:
 
     def catalogs(self, name: str | None = None) -> list[Catalog]:
         """The catalog of each configured repository in order, or of the one called ``name``."""
-        return [self._catalog(self.store(repository)) for repository in self._repositories(name)]
+        return [self.catalog_of(self.store(repository)) for repository in self.repositories(name)]
 
-    def _repositories(self, name: str | None) -> tuple[Repository, ...]:
+    def repositories(self, name: str | None = None) -> tuple[Repository, ...]:
+        """Every configured repository, or the one called ``name``; ConfigError where there is none."""
         configured = self.loaded.repositories()
         found = tuple(one for one in configured if name in (None, one.name))
         if name is not None and not found:
@@ -184,8 +178,17 @@ class App:
         """The store behind one configured repository, with patience for passing faults."""
         from etcdguard.storage.retry import RetryingStore, RetryPolicy
 
-        policy = RetryPolicy() if self._patience is None else RetryPolicy(budget=self._patience)
+        policy = RetryPolicy() if self.patience is None else RetryPolicy(budget=self.patience)
         return RetryingStore(self._plain_store(repository), policy, rng=random.SystemRandom())
+
+    def keep_to_schedule(self) -> None:
+        """Insist on a repository for a quarter of the time between two slots at most.
+
+        What it does not take now is shipped from the spool; a slot that passes is lost.
+        """
+        schedule = self.config.backup.schedule
+        if schedule is not None:
+            self.patience = min(120.0, schedule.shortest.total_seconds() / 4)
 
     def _plain_store(self, repository: Repository) -> RepositoryStore:
         if repository.file is not None:
@@ -198,7 +201,7 @@ class App:
         if s3 is None:
             raise ConfigError(f"repository {repository.name} is neither s3 nor file", hint="give one of them")
         lock = s3.object_lock
-        patience = self._patience or math.inf
+        patience = self.patience or math.inf
         options = S3Options(
             name=repository.name,
             bucket=s3.bucket,
@@ -218,7 +221,8 @@ class App:
         )
         return S3Store(options, now=self.clock.now)
 
-    def _catalog(self, store: RepositoryStore) -> Catalog:
+    def catalog_of(self, store: RepositoryStore) -> Catalog:
+        """The configured cluster's catalog in that store."""
         from etcdguard.catalog import Catalog
 
         return Catalog(store, self.config.cluster.name, self.trusted_signers)
@@ -316,139 +320,11 @@ class App:
 
     # -- use cases ---------------------------------------------------------------------------------------
 
-    def backup_job(
-        self,
-        client: EtcdClient,
-        progress: Progress,
-        *,
-        endpoint: str | None = None,
-        emergency: bool = False,
-        slot: str | None = None,
-    ) -> BackupJob:
-        """The backup of the configured cluster into every configured repository."""
-        from etcdguard.backup import BackupJob, BackupOptions
-        from etcdguard.backup.ship import Destination, Shipper
-        from etcdguard.backup.spool import Spool
-        from etcdguard.etcd.source import StreamLimits
-
-        settings = self.config.backup
-        options = BackupOptions(
-            cluster_name=self.config.cluster.name,
-            recipients=self.recipients(),
-            compression_level=settings.compression_level,
-            compression_threads=1 if len(os.sched_getaffinity(0)) > _STREAM_THREADS else 0,
-            prefer=settings.prefer,
-            endpoint=endpoint,
-            emergency=emergency,
-            slot=slot,
-            spool_patience=self._patience or 0.0,
-            hash_kv_seconds=settings.hash_kv_timeout.total_seconds(),
-            limits=StreamLimits(
-                stall_timeout=settings.stall_timeout.total_seconds(),
-                deadline=settings.timeout.total_seconds(),
-                max_bytes=settings.max_bytes,
-            ),
-            local_hosts=self.local_hosts(),
-        )
-        repositories = self.loaded.repositories()
-        signer, _ = self.signer, self.trusted_signers  # a bad key file is told before anything begins
-
-        def shipper() -> Shipper:
-            stores = [self.store(repository) for repository in repositories]
-            destinations = [Destination(self._catalog(store), store) for store in stores]
-            return Shipper(destinations, signer, self.tool, self.node, self.clock)
-
-        return BackupJob(
-            client,
-            Spool(settings.spool_dir),
-            _begun(shipper),  # an S3 client takes boto3 a quarter of a second, which the stream hides
-            [repository.name for repository in repositories],
-            options,
-            self.clock,
-            progress,
-        )
-
-    def keep_to_schedule(self) -> None:
-        """Insist on a repository for a quarter of the time between two slots at most.
-
-        What it does not take now is shipped from the spool; a slot that passes is lost.
-        """
-        schedule = self.config.backup.schedule
-        if schedule is not None:
-            self._patience = min(120.0, schedule.shortest.total_seconds() / 4)
-
-    def due_backup(self, client: EtcdClient, progress: Progress, lock: LeaseLock) -> DueBackup:
-        """The backup that the schedule wants now. ConfigError where there is no schedule.
-
-        The lock is waited for no longer than half the time between two slots.
-        """
-        from etcdguard.backup.due import DueBackup
-        from etcdguard.backup.spool import Spool
-
-        settings = self.config.backup
-        schedule = settings.schedule
-        if schedule is None:
-            raise ConfigError(
-                "no backup is ever due: there is no schedule", hint="set backup.schedule, e.g. 1h"
-            )
-        period = schedule.shortest.total_seconds()
-        self.keep_to_schedule()
-        return DueBackup(
-            schedule,
-            self.config.cluster.name,
-            self.node,
-            Spool(settings.spool_dir),
-            self.catalogs(),
-            lock,
-            lambda slot, emergency: self.backup_job(
-                client, progress, endpoint=None, emergency=emergency, slot=slot
-            ),
-            self.clock,
-            emergency=settings.emergency,
-            patience=min(900.0, period / 2),
-        )
-
-    def pruners(self, name: str | None, max_fraction: float | None) -> list[Pruner]:
-        """A pruner of each configured repository, or of the one called ``name``; retention is configured."""
-        from etcdguard.prune import Limits, Pruner
-
-        retention = self.config.retention
-        if retention is None:
-            raise ConfigError("no retention is configured", hint="add a `retention:` section")
-        policy = _policy(retention)
-        limits = Limits(max_fraction=retention.max_fraction if max_fraction is None else max_fraction)
-
-        def pruner(repository: Repository) -> Pruner:
-            store = self.store(repository)
-            catalog = self._catalog(store)
-            return Pruner(
-                catalog,
-                store,
-                policy,
-                must_be_signed=bool(self.config.signing.key_file or self.config.signing.trusted_signers),
-                record=lambda facts: self.record(catalog, "prune", facts),
-                limits=limits,
-            )
-
-        return [pruner(repository) for repository in self._repositories(name)]
-
     def verifier(self, catalog: Catalog, progress: Progress, identity_file: Path | None = None) -> Verifier:
         """A verifier of one repository's backups."""
         from etcdguard.verify import Verifier
 
         return Verifier(catalog, lambda: self.identities(identity_file), progress)
-
-
-def _policy(retention: Retention) -> Policy:
-    return Policy(**{each.name: getattr(retention, each.name) for each in fields(Policy)})
-
-
-def _begun(make: Callable[[], _Answer]) -> Callable[[], _Answer]:
-    """Start making it in the background; what is returned waits for it, or raises what making it raised."""
-    pool = ThreadPoolExecutor(1)
-    future = pool.submit(make)
-    pool.shutdown(wait=False)
-    return future.result
 
 
 def _is_this_machine(host: str) -> bool:

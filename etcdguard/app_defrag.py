@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from etcdguard.app import App
+from etcdguard.app_backup import backup_job
 from etcdguard.catalog import Backup, Catalog
 from etcdguard.errors import Corruption, RepositoryError, WrongKey
 from etcdguard.log import get_logger
@@ -161,7 +162,7 @@ class _Backups:
     def take(self) -> FreshBackup:
         """Take one and verify it where it was stored; raises what a backup raises, and Corruption."""
         app = self._app
-        job = app.backup_job(self._client, self._progress, endpoint=None, emergency=False)
+        job = backup_job(app, self._client, self._progress, endpoint=None, emergency=False)
         report = job.run()
         level = self._level
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from etcdguard import __version__
 from etcdguard.app import App
+from etcdguard.app_backup import backup_job
 from etcdguard.catalog import Backup, Catalog
 from etcdguard.crypto.recipients import Identity, parse_identity
 from etcdguard.drill import Drill
@@ -143,7 +144,7 @@ def _after(
 
 def _back_up(app: App, plan: RestorePlan) -> str:
     with app.etcd(_client_urls(plan)) as client:
-        report = app.backup_job(client, NoProgress(), endpoint=None, emergency=False).run()
+        report = backup_job(app, client, NoProgress(), endpoint=None, emergency=False).run()
     if report.failed:
         reasons = "; ".join(f"{name}: {error.message}" for name, error in report.failed.items())
         raise PartialFailure(

@@ -54,6 +54,7 @@ def command(session: Session, endpoint: str | None, emergency: bool, if_due: boo
     stays in the spool for them, and the next run tries again.
     """
     from etcdguard.app import App
+    from etcdguard.app_backup import backup_job
     from etcdguard.backup.courtesy import await_maintenance
 
     if sum(map(bool, (if_due, spooled, endpoint or emergency))) > 1:
@@ -68,7 +69,7 @@ def command(session: Session, endpoint: str | None, emergency: bool, if_due: boo
         _spooled(session, app)
     else:
         with session.progress() as progress, app.etcd() as client:
-            job = app.backup_job(client, progress, endpoint=endpoint, emergency=emergency)
+            job = backup_job(app, client, progress, endpoint=endpoint, emergency=emergency)
             if not emergency:
                 with app.lock("maintenance") as lock:
                     await_maintenance(lock, app.clock, time.sleep)
@@ -77,13 +78,14 @@ def command(session: Session, endpoint: str | None, emergency: bool, if_due: boo
 
 
 def _if_due(session: Session, app: App) -> None:
+    from etcdguard.app_backup import backup_job, due_backup
     from etcdguard.log import get_logger
 
     with session.progress() as progress, app.etcd() as client, app.lock("maintenance") as lock:
-        due = app.due_backup(client, progress, lock).run()
+        due = due_backup(app, client, progress, lock).run()
         if due.waits:  # a timer has no daemon beside it that would ship it before the next slot
             try:
-                app.backup_job(client, progress).ship()
+                backup_job(app, client, progress).ship()
             except Locked as error:
                 get_logger().info("spool.not_shipped", reason=error.message)
     if due.report is None:
@@ -94,9 +96,11 @@ def _if_due(session: Session, app: App) -> None:
 
 
 def _spooled(session: Session, app: App) -> None:
+    from etcdguard.app_backup import backup_job
+
     app.keep_to_schedule()
     with session.progress() as progress, app.etcd() as client:
-        deliveries = app.backup_job(client, progress).ship()
+        deliveries = backup_job(app, client, progress).ship()
     document = {
         "outcome": "shipped",
         "backups": [

@@ -47,6 +47,7 @@ def command(session: Session, confirm: bool, max_fraction: float | None, reposit
     by crashed backups goes after a day. A repository that cannot be listed to the end is left alone.
     """
     from etcdguard.app import App
+    from etcdguard.app_prune import pruners
 
     app = App(session.load())
     if app.config.retention is None:
@@ -55,7 +56,7 @@ def command(session: Session, confirm: bool, max_fraction: float | None, reposit
             hint="add a `retention:` section with keep_* rules",
         )
     repositories, failed = [], dict[str, EtcdGuardError]()
-    for pruner in app.pruners(repository, max_fraction):
+    for pruner in pruners(app, repository, max_fraction):
         try:
             repositories.append(_prune(pruner, app.clock.now(), confirm=confirm))
         except (RepositoryError, Refused) as error:

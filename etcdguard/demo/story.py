@@ -9,6 +9,7 @@ from pathlib import Path
 
 from etcdguard import init
 from etcdguard.app import App
+from etcdguard.app_backup import backup_job
 from etcdguard.app_restore import node, orchestrator
 from etcdguard.catalog import Backup, Catalog
 from etcdguard.config import load
@@ -120,7 +121,7 @@ class Story:
 
     def _backup(self) -> str:
         with self.app.etcd() as client:
-            job = self.app.backup_job(client, NoProgress(), endpoint=None, emergency=False)
+            job = backup_job(self.app, client, NoProgress(), endpoint=None, emergency=False)
             report = job.run()
         self.backup = self.catalog.get(report.backup.id)
         facts = self.backup.manifest.snapshot

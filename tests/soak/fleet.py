@@ -21,8 +21,9 @@ from etcdguard.backup.spool import Spool
 from etcdguard.catalog import Catalog
 from etcdguard.crypto.signing import PublicKey, TrustedSigners
 from etcdguard.etcd.connection import ConnectionOptions
+from etcdguard.etcd.lease import LeaseClient
 from etcdguard.etcd.local import LocalCluster
-from etcdguard.etcd.lock import LeaseClient, lock_key
+from etcdguard.etcd.lock import lock_key
 from etcdguard.slots import parse_schedule, slot_id, slot_time
 from etcdguard.storage.s3 import S3Store
 from tests.e2e.running import Installation, credentials, s3_repository
