@@ -28,6 +28,7 @@ from etcdguard.model import Tool
 from etcdguard.progress import Progress
 
 if TYPE_CHECKING:
+    from etcdguard.audit.promise import Promise
     from etcdguard.catalog import Catalog
     from etcdguard.config.schema import Repository
     from etcdguard.crypto.recipients import Identity, Recipient
@@ -249,6 +250,24 @@ class App:
             self.record(catalog, "verify", {"results": results})
         except RepositoryError as error:
             _log.warning("verify.not_recorded", repository=catalog.store.name, error=error.message)
+
+    def promise(self, recipients: Sequence[Recipient]) -> Promise:
+        """What is configured for the cluster's backups."""
+        from etcdguard.audit.promise import Promise
+
+        config = self.config
+        retention = config.retention
+        schedules = {
+            "backup": config.backup.schedule,
+            "data": config.verify.data,
+            "drill": config.verify.drill,
+            "prune": None if retention is None else retention.schedule,
+        }
+        return Promise(
+            {name: schedule for name, schedule in schedules.items() if schedule is not None},
+            None if retention is None else retention.policy,
+            tuple(sorted(one.fingerprint for one in recipients)),
+        )
 
     # -- keys --------------------------------------------------------------------------------------------
 

@@ -57,11 +57,12 @@ def backup_job(
     )
     repositories = app.loaded.repositories()
     signer, _ = app.signer, app.trusted_signers  # a bad key file is told before anything begins
+    promised = app.promise(options.recipients).facts
 
     def shipper() -> Shipper:
         stores = [app.store(repository) for repository in repositories]
         destinations = [Destination(app.catalog_of(store), store) for store in stores]
-        return Shipper(destinations, signer, app.tool, app.node, app.clock)
+        return Shipper(destinations, signer, app.tool, app.node, app.clock, promised)
 
     return BackupJob(
         client,

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-
 from etcdguard.app import App
-from etcdguard.config.schema import Repository, Retention
+from etcdguard.config.schema import Repository
 from etcdguard.errors import ConfigError
 from etcdguard.prune import Limits, Pruner
-from etcdguard.retention import Policy
 
 __all__ = ["pruners"]
 
@@ -18,7 +15,6 @@ def pruners(app: App, name: str | None, max_fraction: float | None) -> list[Prun
     retention = app.config.retention
     if retention is None:
         raise ConfigError("no retention is configured", hint="add a `retention:` section")
-    policy = _policy(retention)
     limits = Limits(max_fraction=retention.max_fraction if max_fraction is None else max_fraction)
 
     def pruner(repository: Repository) -> Pruner:
@@ -27,14 +23,10 @@ def pruners(app: App, name: str | None, max_fraction: float | None) -> list[Prun
         return Pruner(
             catalog,
             store,
-            policy,
+            retention.policy,
             must_be_signed=bool(app.config.signing.key_file or app.config.signing.trusted_signers),
             record=lambda facts: app.record(catalog, "prune", facts),
             limits=limits,
         )
 
     return [pruner(repository) for repository in app.repositories(name)]
-
-
-def _policy(retention: Retention) -> Policy:
-    return Policy(**{each.name: getattr(retention, each.name) for each in fields(Policy)})

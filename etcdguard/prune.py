@@ -53,6 +53,8 @@ class Removed:
 
     id: str
     reason: str
+    sequence: int
+    """Its number in the chain, which shows a gap from now on."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,8 @@ class Pruner:
             if reasons:
                 keep.append(Kept(decision.id, reasons))
             else:
-                remove.append(Removed(decision.id, "no retention rule keeps it"))
+                sequence = backups[decision.id].manifest.sequence
+                remove.append(Removed(decision.id, "no retention rule keeps it", sequence))
         orphans, uploads = self._leftovers(now)
         return PrunePlan(
             keep=tuple(keep),
@@ -220,7 +223,8 @@ class Pruner:
             )
         for start in range(0, len(plan.remove), _EVENT_BACKUPS):
             part = plan.remove[start : start + _EVENT_BACKUPS]
-            self._record({"phase": "begun", "remove": [{"id": one.id, "reason": one.reason} for one in part]})
+            removing = [{"id": one.id, "reason": one.reason, "sequence": one.sequence} for one in part]
+            self._record({"phase": "begun", "policy": self._policy.facts, "remove": removing})
         removed, kept, orphans = [], [], []
         uploads = 0
         failed: dict[str, EtcdGuardError] = {}

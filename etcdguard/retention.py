@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import calendar
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta, timezone
+from typing import Any
 
 __all__ = ["Candidate", "Decision", "Period", "Policy", "decide"]
 
@@ -77,6 +78,18 @@ class Policy:
     """Counted back from the newest backup, so that nothing runs out while no new backups are made."""
     min_verified: int = 1
     """So many of the newest verified backups are kept; never fewer than one."""
+
+    @property
+    def facts(self) -> dict[str, int | str]:
+        """The rules that are set, by name, for the audit trail."""
+        rules = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {name: str(rule) if isinstance(rule, Period) else rule for name, rule in rules.items() if rule}
+
+    @classmethod
+    def from_facts(cls, facts: Mapping[str, Any]) -> Policy:
+        """What ``facts`` said; raises ValueError or TypeError for what no policy has said."""
+        within = facts.get("keep_within")
+        return cls(**{**facts, "keep_within": None if within is None else Period.parse(within)})
 
     @property
     def keeps_all(self) -> bool:

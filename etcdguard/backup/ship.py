@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 from etcdguard.backup.spool import SpooledBackup, SpoolEntry
 from etcdguard.backup.upload import abort_orphans, upload_object
 from etcdguard.catalog.catalog import Catalog
 from etcdguard.catalog.chain import Link, next_position
-from etcdguard.catalog.codec import decode_manifest, encode_manifest
+from etcdguard.catalog.codec import decode_manifest, encode_manifest, manifest_digest
 from etcdguard.clock import Clock
 from etcdguard.crypto.signing import SigningKey
 from etcdguard.errors import Corruption, EtcdGuardError, RepositoryError, StoreUnavailable
@@ -66,6 +67,8 @@ class Delivery:
 class Shipper:
     """Delivers spool entries. ``finished_at`` and the place in the chain are fixed at the first commit.
 
+    ``policy`` is what was configured when the backup was brought; the audit trail keeps it with each.
+
     One serves one run: a repository that could not be reached is not asked again for the next entry, because
     insisting takes minutes each time.
     """
@@ -77,12 +80,14 @@ class Shipper:
         tool: Tool,
         node: str,
         clock: Clock,
+        policy: Mapping[str, Any] | None = None,
     ) -> None:
         self._destinations = {destination.name: destination for destination in destinations}
         self._signer = signer
         self._tool = tool
         self._node = node
         self._clock = clock
+        self._policy = policy or {}
         self._unreachable: dict[str, StoreUnavailable] = {}
 
     def ship(
@@ -221,7 +226,35 @@ class Shipper:
             self._remove(there, backup)
             return
         there.catalog.commit(backup.id, raw, signature)
+        self._announce(there, decode_manifest(raw, backup.id), raw)
         entry.mark_delivered(there.name)
+
+    def _announce(self, there: Destination, manifest: Manifest, raw: bytes) -> None:
+        """Tell the trail, which remembers the backup when it is long deleted, and whatever deleted it.
+
+        Before the entry counts as delivered: a crash in between tells it twice, never not at all.
+        """
+        if self._signer is None:
+            return  # an unsigned event would be believed by nobody
+        there.catalog.trail.record(
+            "backup",
+            {
+                "id": manifest.id,
+                "sequence": manifest.sequence,
+                "epoch": manifest.epoch,
+                "cluster_id": manifest.cluster.cluster_id,
+                "revision": manifest.snapshot.revision,
+                "created_at": manifest.created_at.isoformat(),
+                "slot": manifest.slot,
+                "db_bytes": manifest.snapshot.db_bytes,
+                "stored_bytes": manifest.stored_bytes,
+                "manifest_sha256": manifest_digest(raw),
+                "policy": self._policy,
+            },
+            at=self._clock.now(),
+            actor=self._node,
+            signer=self._signer,
+        )
 
     # -- the slot of the schedule that a backup was taken for ----------------------------------------------
 

@@ -7,18 +7,20 @@ import secrets
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timezone
 from typing import Any
 
+from etcdguard.catalog.events import EVENT_FORMAT, Event, read_event
 from etcdguard.catalog.layout import Layout
-from etcdguard.catalog.reading import PARALLEL_READS, read_small
+from etcdguard.catalog.reading import PARALLEL_READS
 from etcdguard.crypto.signing import SigningKey, TrustedSigners
-from etcdguard.errors import Corruption, ObjectNotFound
 from etcdguard.storage.base import ObjectStore
 
-__all__ = ["EVENT_FORMAT", "Trail", "Verified"]
+__all__ = ["EVENT_FORMAT", "NAMED_BEFORE", "Trail", "Verified"]
 
-EVENT_FORMAT = "etcdguard-event/1"
+NAMED_BEFORE = 16
+"""So many events before it each event names: whoever takes one away must take all that came after."""
+
 _LEVELS = ("manifest", "data", "drill")
 _OF_BACKUPS = ("verify", "hold", "prune")
 
@@ -43,7 +45,14 @@ class Trail:
         self, kind: str, facts: Mapping[str, Any], *, at: datetime, actor: str, signer: SigningKey | None
     ) -> str:
         """Append one event, signed like a manifest when there is a key; returns its key in the store."""
-        document = {"format": EVENT_FORMAT, "kind": kind, "at": at.isoformat(), "actor": actor, **facts}
+        document = {
+            "format": EVENT_FORMAT,
+            "kind": kind,
+            "at": at.isoformat(),
+            "actor": actor,
+            "after": self._latest(at),
+            **facts,
+        }
         raw = (
             json.dumps(document, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False).encode()
             + b"\n"
@@ -63,9 +72,9 @@ class Trail:
         keys = [info.key for info in self._store.list(self._layout.events)]
         wanted = [key for key in keys if self._layout.event_kind(key) == kind]
         with ThreadPoolExecutor(PARALLEL_READS) as pool:
-            for document in pool.map(self._read, wanted):
-                if document is not None:
-                    yield document
+            for event in pool.map(self.read, wanted):
+                if event is not None and event.trust == "valid":
+                    yield dict(event.facts)
 
     def knows_backups(self) -> bool:
         """Whether a backup was ever verified, held or pruned here, believed or not."""
@@ -87,15 +96,17 @@ class Trail:
                     found[backup_id] = Verified(level, datetime.fromisoformat(event["at"]))
         return found
 
-    def _read(self, key: str) -> dict[str, Any] | None:
-        try:
-            raw, signature = read_small(self._store, key), read_small(self._store, key + ".sig")
-        except (ObjectNotFound, Corruption):
-            return None  # deleted meanwhile, or larger than anything we wrote
-        if self._trusted.check(raw, signature) is None:
-            return None
-        document: dict[str, Any] = json.loads(raw)
-        if document["format"] != EVENT_FORMAT:
-            return None
-        stem = self._layout.event_stem(datetime.fromisoformat(document["at"]), document["kind"])
-        return document if key.startswith(stem) else None
+    def read(self, key: str) -> Event | None:
+        """One event, believable or not; None when there is none at that key."""
+        return read_event(self._store, self._layout, self._trusted, key)
+
+    def _latest(self, at: datetime) -> list[str]:
+        """The names of the newest events, looked for on that day, then in its month, its year, anywhere."""
+        stamp = at.astimezone(timezone.utc).strftime("%Y%m%d")
+        names: list[str] = []
+        for digits in (8, 6, 4, 0):
+            found = [info.key for info in self._store.list(self._layout.events + stamp[:digits])]
+            names = [key.removeprefix(self._layout.events) for key in found if self._layout.event_kind(key)]
+            if len(names) >= NAMED_BEFORE:
+                break
+        return names[-NAMED_BEFORE:]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -31,6 +32,7 @@ from etcdguard.config.scalars import (
 )
 from etcdguard.config.thresholds import read_limits
 from etcdguard.maintenance.checks.thresholds import Thresholds
+from etcdguard.retention import Policy
 
 __all__ = [
     "Backup",
@@ -258,6 +260,11 @@ class Retention(Section):
         if not any((*numbers, self.keep_monthly, self.keep_yearly, self.keep_within)):
             raise Invalid("keeps nothing", "set a keep_* rule, or remove the section to keep everything")
         return self
+
+    @property
+    def policy(self) -> Policy:
+        """The rules."""
+        return Policy(**{each.name: getattr(self, each.name) for each in fields(Policy)})
 
 
 class Verify(Section):

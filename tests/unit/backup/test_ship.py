@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -70,6 +71,14 @@ def everything(store: RepositoryStore) -> dict[str, bytes]:
     return {info.key: b"".join(store.get(info.key)) for info in store.list("")}
 
 
+def backups(store: RepositoryStore) -> dict[str, bytes]:
+    return {key: data for key, data in everything(store).items() if key.startswith("prod/backups/")}
+
+
+def announced(store: RepositoryStore) -> list[dict[str, Any]]:
+    return list(catalog_of(store).trail.events("backup"))
+
+
 def test_the_manifest_says_what_the_spool_said_and_its_place(scene: Scene) -> None:
     store = MemoryStore("one")
     delivery = scene.ship(scene.entry(5, "one"), store)
@@ -105,7 +114,8 @@ def test_every_byte_is_there_before_the_manifest(scene: Scene) -> None:
     scene.ship(scene.entry(5, "one"), watched)
     folder = f"prod/backups/{facts(5).id}/"
     puts = [key.removeprefix(folder) for operation, key in watched.operations if operation == "put"]
-    assert puts == ["snapshot.db.zst.age", "manifest.json.sig", "manifest.json"]
+    assert puts[:3] == ["snapshot.db.zst.age", "manifest.json.sig", "manifest.json"]
+    assert all(key.startswith("prod/events/") for key in puts[3:])
     assert watched.operations.index(("head", folder + "snapshot.db.zst.age")) < watched.operations.index(
         ("put", folder + "manifest.json.sig")
     )
@@ -115,7 +125,8 @@ def test_all_repositories_get_the_same_bytes_and_the_spool_is_empty(scene: Scene
     one, two = MemoryStore("one"), MemoryStore("two")
     delivery = scene.ship(scene.entry(5, "one", "two"), one, two)
     assert delivery.outcomes == {"one": None, "two": None}
-    assert everything(one) == everything(two)
+    assert backups(one) == backups(two)
+    assert [event["id"] for event in (*announced(one), *announced(two))] == [delivery.backup_id] * 2
     assert scene.node.spool.entries() == []
 
 
@@ -145,7 +156,7 @@ def test_one_repository_down_does_not_hold_up_the_other(scene: Scene, rule: Rule
     watched = FaultyStore(two)
     again = scene.ship(entry, one, watched)
     assert again.outcomes == {"one": None, "two": None}
-    assert everything(one) == everything(two), "the manifest was frozen, date and all"
+    assert backups(one) == backups(two), "the manifest was frozen, date and all"
     assert watched.operations == [], "what is delivered is not touched again"
     assert scene.node.spool.entries() == []
 

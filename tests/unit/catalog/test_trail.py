@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from etcdguard.catalog import Catalog
-from etcdguard.catalog.trail import EVENT_FORMAT, Trail
+from etcdguard.catalog.trail import EVENT_FORMAT, NAMED_BEFORE, Trail
 from etcdguard.crypto.signing import SigningKey
 from etcdguard.errors import StoreUnavailable
 from etcdguard.storage.memory import MemoryStore
@@ -57,6 +57,7 @@ def test_an_event_is_signed_and_comes_back_as_it_was(store: MemoryStore) -> None
         "kind": "prune",
         "at": "2026-11-21T02:00:00+00:00",
         "actor": "node-1",
+        "after": [],
         **facts,
     }
     assert list(trail(store).events("prune")) == [event]
@@ -71,6 +72,24 @@ def test_events_come_oldest_first(store: MemoryStore) -> None:
         verified(store, minute=minute)
     times = [event["at"] for event in trail(store).events("verify")]
     assert times == sorted(times)
+
+
+def test_an_event_names_those_before_it(store: MemoryStore) -> None:
+    """Also over the turn of a day, a month and a year, and never more than it takes."""
+    made: list[str] = []
+    for number in range(NAMED_BEFORE + 4):
+        at = START + timedelta(days=9 * number)
+        key = trail(store).record("prune", {}, at=at, actor="node-1", signer=SIGNER)
+        assert list(trail(store).events("prune"))[-1]["after"] == made[-NAMED_BEFORE:]
+        made.append(key.removeprefix("prod/events/"))
+
+
+def test_a_busy_day_is_looked_at_alone(store: MemoryStore) -> None:
+    for _ in range(NAMED_BEFORE):
+        verified(store)
+    watched = FaultyStore(store)
+    trail(watched).record("verify", {"results": []}, at=START, actor="node-1", signer=SIGNER)
+    assert [key for operation, key in watched.operations if operation == "list"] == ["prod/events/20261121"]
 
 
 def test_the_level_is_the_deepest_since_the_last_failure(store: MemoryStore) -> None:

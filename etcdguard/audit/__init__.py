@@ -1,0 +1,1 @@
+"""The audit of backups: facts gathered from repositories, judged by controls, reported as evidence."""
