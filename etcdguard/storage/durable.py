@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -67,15 +68,24 @@ def inherit_owner(path: Path) -> None:
 
 def make_folders(folder: Path) -> None:
     """Like ``mkdir -p``, private and durable; NotADirectoryError where a file stands in the way."""
-    if folder.is_dir():
-        return
-    make_folders(folder.parent)
+    while not folder.is_dir():
+        make_folders(folder.parent)
+        try:
+            folder.mkdir(mode=0o700)
+        except FileExistsError as e:
+            # Somebody else was quicker, and may have removed it again since: then it is our turn.
+            if _stands_in_the_way(folder):
+                raise NotADirectoryError(errno.ENOTDIR, "a file stands where a folder is needed") from e
+        else:
+            inherit_owner(folder)
+            sync(folder.parent)
+
+
+def _stands_in_the_way(path: Path) -> bool:
     try:
-        folder.mkdir(mode=0o700, exist_ok=True)
-    except FileExistsError as e:
-        raise NotADirectoryError(errno.ENOTDIR, "a file stands where a folder is needed") from e
-    inherit_owner(folder)
-    sync(folder.parent)
+        return not stat.S_ISDIR(path.lstat().st_mode)  # one look: it may come and go
+    except FileNotFoundError:
+        return False
 
 
 def sync(folder: Path) -> None:

@@ -390,4 +390,4 @@ def test_no_text_raises_anything_else(text: str) -> None:
 
 def test_deep_nesting_is_refused() -> None:
     with pytest.raises(ConfigError):
-        parsed("a: " + "[" * 5000)
+        parsed("a: " + "[" * 1500)

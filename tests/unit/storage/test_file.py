@@ -15,6 +15,7 @@ import pytest
 from etcdguard.errors import AccessDenied, ObjectNotFound, RepositoryError, StoreUnavailable
 from etcdguard.storage.arguments import RESERVED
 from etcdguard.storage.base import StaleUpload
+from etcdguard.storage.durable import make_folders
 from etcdguard.storage.file import FileStore
 
 
@@ -281,6 +282,24 @@ def test_an_upload_whose_disk_filled_up_can_be_completed_later(
     monkeypatch.setattr(os, "fsync", fsync)
     assert writer.complete().size == 3000
     assert b"".join(store.get("big")) == b"1" * 1000 + b"2" * 1000 + b"3" * 1000
+
+
+def test_a_folder_that_another_made_and_removed_meanwhile_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make, wanted = os.mkdir, tmp_path / "shared"
+
+    def beaten_once(path: Path, *args: int) -> None:
+        monkeypatch.undo()
+        make(path, *args)
+        with pytest.raises(FileExistsError) as beaten:
+            make(path, *args)
+        path.rmdir()
+        raise beaten.value
+
+    monkeypatch.setattr(os, "mkdir", beaten_once)
+    make_folders(wanted)
+    assert wanted.is_dir()
 
 
 def test_put_survives_deletes_that_remove_its_folder(store: FileStore) -> None:
