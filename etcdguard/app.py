@@ -251,12 +251,16 @@ class App:
         except RepositoryError as error:
             _log.warning("verify.not_recorded", repository=catalog.store.name, error=error.message)
 
-    def promise(self, recipients: Sequence[Recipient]) -> Promise:
-        """What is configured for the cluster's backups."""
+    def promise(self) -> Promise:
+        """What is configured for the cluster's backups. No passphrase is read for it."""
         from etcdguard.audit.promise import Promise
 
         config = self.config
         retention = config.retention
+        if config.encryption.passphrase_file is not None:
+            recipients: tuple[str, ...] = ("scrypt",)
+        else:
+            recipients = tuple(sorted(one.fingerprint for one in self.recipients()))
         schedules = {
             "backup": config.backup.schedule,
             "data": config.verify.data,
@@ -266,7 +270,7 @@ class App:
         return Promise(
             {name: schedule for name, schedule in schedules.items() if schedule is not None},
             None if retention is None else retention.policy,
-            tuple(sorted(one.fingerprint for one in recipients)),
+            recipients,
         )
 
     # -- keys --------------------------------------------------------------------------------------------

@@ -57,7 +57,7 @@ def backup_job(
     )
     repositories = app.loaded.repositories()
     signer, _ = app.signer, app.trusted_signers  # a bad key file is told before anything begins
-    promised = app.promise(options.recipients).facts
+    promised = app.promise().facts
 
     def shipper() -> Shipper:
         stores = [app.store(repository) for repository in repositories]

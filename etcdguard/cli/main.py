@@ -33,6 +33,9 @@ COMMANDS = {
     "check": Entry("etcdguard.cli.check", "Check the cluster, and what backups and restores depend on"),
     "verify": Entry("etcdguard.cli.verify", "Prove that backups are what their manifests say"),
     "prune": Entry("etcdguard.cli.prune", "Delete the backups that the retention rules let go of"),
+    "audit": Entry(
+        "etcdguard.cli.audit", "Report on the backups of a period, control by control, with evidence"
+    ),
     "hold": Entry("etcdguard.cli.hold", "Keep backups from being deleted"),
     "restore": Entry(
         "etcdguard.cli.restore", "Restore a backup onto all members, or onto those on this machine"

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+from etcdguard.audit.promise import Promise
 from etcdguard.backup import BackupJob, BackupOptions, BackupReport
 from etcdguard.backup.ship import Destination, Shipper
 from etcdguard.backup.spool import Spool
@@ -67,6 +68,7 @@ class Node:
     signer: SigningKey | None = SIGNER
     cluster: str = CLUSTER
     options: Mapping[str, Any] = field(default_factory=dict)
+    promise: Promise = field(default_factory=Promise)
 
     @property
     def spool(self) -> Spool:
@@ -77,7 +79,7 @@ class Node:
 
     def shipper(self, stores: Sequence[RepositoryStore]) -> Shipper:
         tool = Tool(name="etcdguard", version="1.0")
-        return Shipper(self.destinations(stores), self.signer, tool, "node-1", self.clock)
+        return Shipper(self.destinations(stores), self.signer, tool, "node-1", self.clock, self.promise.facts)
 
     def job(
         self, source: SnapshotSource, *stores: RepositoryStore, progress: Progress | None = None

@@ -1,0 +1,101 @@
+"""``etcdguard audit`` as a user meets it."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from etcdguard.storage.file import FileStore
+from tests.support.backups import CLUSTER, IDENTITY, SIGNER
+from tests.unit.audit.scenes import DAY, Scene
+from tests.unit.audit.test_document import checked
+from tests.unit.cli.running import run
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Scene:
+    """Hourly backups in a directory, the last of just now, and a configuration beside it."""
+    scene = Scene(tmp_path, stores=[FileStore.create("first", tmp_path / "first")])
+    now = datetime.now(timezone.utc)
+    scene.to(now.replace(minute=0, second=0, microsecond=0) - timedelta(hours=2))
+    for hour in (2, 1, 0):
+        scene.to(now - timedelta(hours=hour, seconds=30))
+        scene.backup()
+    (tmp_path / "signing.pem").write_bytes(SIGNER.private_pem())
+    (tmp_path / "signing.pem").chmod(0o600)
+    configure(tmp_path)
+    return scene
+
+
+def configure(folder: Path, **changes: Any) -> None:
+    settings = {
+        "cluster": {"name": CLUSTER},
+        "encryption": {"recipients": [str(IDENTITY.recipient)]},
+        "signing": {"key_file": "signing.pem"},
+        "repositories": [{"name": "first", "file": {"path": "first"}}],
+        "backup": {"schedule": "1h"},
+        **changes,
+    }
+    (folder / "config.yaml").write_text(yaml.safe_dump(settings))
+
+
+@pytest.fixture
+def audit(tmp_path: Path, scene: Scene, capsys: pytest.CaptureFixture[str]) -> Any:
+    def call(*args: str, code: int = 0) -> str:
+        capsys.readouterr()
+        assert run("--config", tmp_path / "config.yaml", "audit", *args) == code
+        out, err = capsys.readouterr()
+        assert bool(err) == bool(code)
+        return out or err
+
+    return call
+
+
+def test_all_is_well(audit: Any) -> None:
+    document = json.loads(audit("-o", "json"))
+    checked(document)
+    assert document["outcome"] == "PASS"
+    table = audit()
+    assert "cluster prod: PASS" in table
+    assert "of schedule           100.00%" in table
+    assert yaml.safe_load(audit("-o", "yaml"))["outcome"] == "PASS"
+
+
+def test_integrity_is_13_and_everything_else_14(audit: Any, scene: Scene, tmp_path: Path) -> None:
+    assert "gap-too-long" in audit("--rpo", "10m", code=14)
+    scene.store.delete(scene.manifest_key(scene.ids[1]))
+    assert "manifest-missing" in audit("--rpo", "10m", code=13)
+    document = json.loads(audit("-o", "json", code=13))
+    checked(document)
+    assert document["outcome"] == "FAIL"
+
+
+def test_a_period_without_backups_is_an_honest_empty_report(audit: Any, tmp_path: Path) -> None:
+    day = (datetime.now(timezone.utc) - 40 * DAY).strftime("%Y-%m-%d")
+    document = json.loads(audit("--from", day, "--to", day, "-o", "json"))
+    (cluster,) = document["clusters"]
+    assert (cluster["backups"], cluster["measures"]["backups_taken"]) == ([], 0)
+    assert document["outcome"] == "PASS"
+    configure(tmp_path, cluster={"name": "another"})
+    empty = json.loads(audit("--from", "1d", "-o", "json", code=14))
+    assert {one["code"] for control in empty["clusters"][0]["controls"] for one in control["findings"]} == {
+        "slot-missed",
+        "no-backup",
+    }
+
+
+@pytest.mark.parametrize(
+    "args", [("--from", "yesterday"), ("--to", "x"), ("--from", "2030-01-01"), ("--rpo", "soon")]
+)
+def test_what_is_not_understood(audit: Any, args: tuple[str, ...]) -> None:
+    assert "hint: " in audit(*args, code=64)
+
+
+def test_no_repository_at_all(audit: Any, tmp_path: Path) -> None:
+    (tmp_path / "first").rename(tmp_path / "gone")
+    assert "error: " in audit(code=10)
