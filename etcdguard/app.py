@@ -343,11 +343,19 @@ class App:
 
     # -- use cases ---------------------------------------------------------------------------------------
 
-    def verifier(self, catalog: Catalog, progress: Progress, identity_file: Path | None = None) -> Verifier:
-        """A verifier of one repository's backups."""
+    def verifier(
+        self,
+        catalog: Catalog,
+        progress: Progress,
+        identity_file: Path | None = None,
+        max_rate: int | None = None,
+    ) -> Verifier:
+        """A verifier of one repository's backups; ``max_rate`` replaces the configured one."""
+        from etcdguard.pace import Pace
         from etcdguard.verify import Verifier
 
-        return Verifier(catalog, lambda: self.identities(identity_file), progress)
+        pace = Pace(max_rate or self.config.verify.max_rate)
+        return Verifier(catalog, lambda: self.identities(identity_file), progress, pace)
 
 
 def _is_this_machine(host: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import IO, cast
 
 import zstandard
@@ -16,12 +16,25 @@ from etcdguard.etcd.stream import TRAILER_BYTES, TrailerCheck
 from etcdguard.model import Manifest, ObjectEntry
 from etcdguard.storage.base import ObjectStore
 
-__all__ = ["open_plain"]
+__all__ = ["check_stored", "open_plain"]
 
 _PIECE = 1024 * 1024
 _HINT = (
     "restore from another backup or repository; 'etcdguard verify --all --level data' shows which are sound"
 )
+
+
+def _at_once(_count: int) -> None:
+    """Nobody holds the reading up."""
+
+
+def check_stored(
+    store: ObjectStore, layout: Layout, manifest: Manifest, *, pace: Callable[[int], object] = _at_once
+) -> None:
+    """Prove without any key that the objects are what was stored; raises Corruption or the store's errors."""
+    for entry in manifest.objects:
+        for _ in _stored(store, layout, entry, pace):
+            pass
 
 
 def open_plain(
@@ -31,6 +44,7 @@ def open_plain(
     identities: Sequence[Identity],
     *,
     hashing: bool = True,
+    pace: Callable[[int], object] = _at_once,
 ) -> Iterator[bytes]:
     """Yield the snapshot with its 32-byte trailer in pieces of about 1 MiB.
 
@@ -41,11 +55,13 @@ def open_plain(
     ``hashing=False`` leaves one proof to the reader: that the database has the sha256 in its trailer, which
     is the manifest's. etcd's own restore does that; doing it twice is a third of the time spent here.
 
+    ``pace`` is told of every stored piece by its size, and may take its time or raise.
+
     Raises WrongKey, Corruption, or the store's errors.
     """
     trailer = TrailerCheck(hashing=hashing)
     room = manifest.snapshot.db_bytes + TRAILER_BYTES
-    for piece in _decompressed(_decrypted(store, layout, manifest, identities), manifest.id):
+    for piece in _decompressed(_decrypted(store, layout, manifest, identities, pace), manifest.id):
         room -= len(piece)
         if room < 0:  # before somebody's disk is full of it
             raise Corruption(f"backup {manifest.id} expands beyond its manifest's size", hint=_HINT)
@@ -57,9 +73,13 @@ def open_plain(
 
 
 def _decrypted(
-    store: ObjectStore, layout: Layout, manifest: Manifest, identities: Sequence[Identity]
+    store: ObjectStore,
+    layout: Layout,
+    manifest: Manifest,
+    identities: Sequence[Identity],
+    pace: Callable[[int], object],
 ) -> Iterator[bytes]:
-    stored = (piece for entry in manifest.objects for piece in _stored(store, layout, entry))
+    stored = (piece for entry in manifest.objects for piece in _stored(store, layout, entry, pace))
     if manifest.encryption is None:
         yield from stored
         return
@@ -74,9 +94,12 @@ def _decrypted(
     yield decryptor.finish()
 
 
-def _stored(store: ObjectStore, layout: Layout, entry: ObjectEntry) -> Iterator[bytes]:
+def _stored(
+    store: ObjectStore, layout: Layout, entry: ObjectEntry, pace: Callable[[int], object]
+) -> Iterator[bytes]:
     digest, size = hashlib.sha256(), 0
     for piece in store.get(layout.absolute(entry.key)):
+        pace(len(piece))
         digest.update(piece)
         size += len(piece)
         if size > entry.bytes:

@@ -12,7 +12,7 @@ from etcdguard.catalog.codec import decode_manifest
 from etcdguard.catalog.layout import Layout
 from etcdguard.catalog.ledger import Ledger
 from etcdguard.catalog.reading import PARALLEL_READS, read_small
-from etcdguard.catalog.trail import Trail, Verified
+from etcdguard.catalog.trail import Standing, Trail, Verified
 from etcdguard.crypto.signing import TrustedSigners
 from etcdguard.errors import (
     Corruption,
@@ -44,7 +44,12 @@ class Backup:
     signer: str | None
     """Fingerprint of the trusted signer; None unless ``signature`` is ``valid``."""
     held: bool = False
-    verified: Verified | None = None
+    standing: Standing = field(default_factory=Standing)
+
+    @property
+    def verified(self) -> Verified | None:
+        """The deepest level at which it was found sound since it last failed."""
+        return self.standing.sound
 
     @property
     def id(self) -> str:
@@ -177,9 +182,10 @@ class Catalog:
     def _with_standing(self, backups: Iterable[Backup]) -> tuple[Backup, ...]:
         """The backups with what stands beside their manifests: holds, and what verification found."""
         held = {self.layout.held_id(info.key) for info in self.store.list(self.layout.holds)}
-        verified = self.trail.verified()
+        standing = self.trail.standing()
         return tuple(
-            replace(backup, held=backup.id in held, verified=verified.get(backup.id)) for backup in backups
+            replace(backup, held=backup.id in held, standing=standing.get(backup.id, Standing()))
+            for backup in backups
         )
 
     def _files(self) -> dict[str, dict[str, int]]:

@@ -16,7 +16,7 @@ from etcdguard.catalog.reading import PARALLEL_READS
 from etcdguard.crypto.signing import SigningKey, TrustedSigners
 from etcdguard.storage.base import ObjectStore
 
-__all__ = ["EVENT_FORMAT", "NAMED_BEFORE", "Trail", "Verified"]
+__all__ = ["EVENT_FORMAT", "NAMED_BEFORE", "Standing", "Trail", "Verified", "reaches"]
 
 NAMED_BEFORE = 16
 """So many events before it each event names: whoever takes one away must take all that came after."""
@@ -25,12 +25,27 @@ _LEVELS = ("manifest", "data", "drill")
 _OF_BACKUPS = ("verify", "hold", "prune")
 
 
+def reaches(level: str, other: str) -> bool:
+    """Whether ``level`` is as deep as ``other``: manifest, data, drill."""
+    return _LEVELS.index(level) >= _LEVELS.index(other)
+
+
 @dataclass(frozen=True)
 class Verified:
-    """What a backup was found to be: sound at ``level`` (manifest, data or drill), last seen ``at``."""
+    """What a verification at ``level`` (manifest, data or drill) said, last seen ``at``."""
 
     level: str
     at: datetime
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What verification has found of a backup."""
+
+    sound: Verified | None = None
+    """The deepest level at which it was found sound since it last failed."""
+    failed: Verified | None = None
+    """How it last failed, unless it was found sound since, as deep as that."""
 
 
 class Trail:
@@ -81,19 +96,16 @@ class Trail:
         kinds = {self._layout.event_kind(info.key) for info in self._store.list(self._layout.events)}
         return not kinds.isdisjoint(_OF_BACKUPS)
 
-    def verified(self) -> dict[str, Verified]:
-        """Per backup id the deepest level at which it was found sound since it last failed, and when."""
-        found: dict[str, Verified] = {}
+    def standing(self) -> dict[str, Standing]:
+        """Per backup id what its verifications found."""
+        found: dict[str, Standing] = {}
         for event in self.events("verify"):
+            at = datetime.fromisoformat(event["at"])
             for result in event["results"]:
-                backup_id, level = result["id"], result["level"]
-                if level not in _LEVELS:
-                    continue  # by a newer etcdguard
-                before = found.get(backup_id)
-                if result["outcome"] != "ok":
-                    found.pop(backup_id, None)
-                elif before is None or _LEVELS.index(level) >= _LEVELS.index(before.level):
-                    found[backup_id] = Verified(level, datetime.fromisoformat(event["at"]))
+                if result["level"] in _LEVELS:  # else by a newer etcdguard
+                    before = found.get(result["id"], Standing())
+                    now = Verified(result["level"], at)
+                    found[result["id"]] = _after(before, now, ok=result["outcome"] == "ok")
         return found
 
     def read(self, key: str) -> Event | None:
@@ -110,3 +122,13 @@ class Trail:
             if len(names) >= NAMED_BEFORE:
                 break
         return names[-NAMED_BEFORE:]
+
+
+def _after(before: Standing, now: Verified, *, ok: bool) -> Standing:
+    if not ok:
+        return Standing(None, now)
+    sound, failed = before.sound, before.failed
+    return Standing(
+        now if sound is None or reaches(now.level, sound.level) else sound,
+        None if failed is None or reaches(now.level, failed.level) else failed,
+    )

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
+
+from etcdguard.cli.output import human_time
 
 if TYPE_CHECKING:
     from etcdguard.backup.spool import SpooledBackup
     from etcdguard.catalog import Backup
 
-__all__ = ["backup_summary", "listed_backup"]
+__all__ = ["backup_summary", "listed_backup", "verification"]
 
 
 def backup_summary(backup: SpooledBackup, seconds: float) -> dict[str, Any]:
@@ -38,5 +41,18 @@ def listed_backup(backup: Backup) -> dict[str, Any]:
         "signed": backup.signature == "valid",
         "verified_level": backup.verified and backup.verified.level,
         "verified_at": backup.verified and backup.verified.at,
+        "failed_level": backup.standing.failed and backup.standing.failed.level,
+        "failed_at": backup.standing.failed and backup.standing.failed.at,
         "held": backup.held,
     }
+
+
+def verification(listed: Mapping[str, Any]) -> str:
+    """What verification found, of a listed backup, in a few words."""
+    found = [("FAILED ", "failed"), ("", "verified")]
+    told = [
+        f"{word}{listed[f'{name}_level']} {human_time(listed[f'{name}_at'])}"
+        for word, name in found
+        if listed[f"{name}_level"]
+    ]
+    return ", ".join(told) or "-"

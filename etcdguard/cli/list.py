@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from etcdguard.cli.documents import listed_backup
+from etcdguard.cli.documents import listed_backup, verification
 from etcdguard.cli.lazy import Command
 from etcdguard.cli.options import output_option
 from etcdguard.cli.output import Document, human_bytes, human_time, table
@@ -51,7 +51,7 @@ def _table(document: Document) -> str:
             human_bytes(backup["db_bytes"]),
             human_bytes(backup["stored_bytes"]),
             "yes" if backup["signed"] else "NO",
-            backup["verified_level"] or "-",
+            verification(backup),
             "yes" if backup["held"] else "-",
         )
         for backup in document["backups"]

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from etcdguard.cli.documents import listed_backup
+from etcdguard.cli.documents import listed_backup, verification
 from etcdguard.cli.lazy import Command
 from etcdguard.cli.options import output_option
 from etcdguard.cli.output import Document, table
@@ -45,7 +45,13 @@ def command(session: Session, backup: str, repository: str | None) -> None:
 
 
 def _table(document: Document) -> str:
-    rows = [("signature", document["signature"]), ("signer", document["signer"] or "-")]
+    backup = document["backup"]
+    rows = [
+        ("signature", document["signature"]),
+        ("signer", document["signer"] or "-"),
+        ("verified", verification(backup)),
+        ("held", "yes" if backup["held"] else "-"),
+    ]
     return table(None, [*rows, *_flat("", document["manifest"])])
 
 

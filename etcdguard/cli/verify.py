@@ -12,12 +12,16 @@ from etcdguard.cli.options import output_option
 from etcdguard.cli.output import Document, human_duration, table
 from etcdguard.cli.selection import identity_option, repository_option
 from etcdguard.cli.session import Session
-from etcdguard.errors import Corruption, ObjectNotFound, UsageError
+from etcdguard.cli.units import duration, size
+from etcdguard.errors import Corruption, ObjectNotFound, UsageError, WrongKey
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from etcdguard.app import App
     from etcdguard.catalog import Catalog
     from etcdguard.drill import DrillResult
-    from etcdguard.verify import VerifyResult
+    from etcdguard.verify import Level, Verifier, VerifyResult
 
 __all__ = ["command"]
 
@@ -31,6 +35,7 @@ _DIRECTORY = click.Path(path_type=Path, file_okay=False, exists=True)
     Examples:
       etcdguard verify latest --level data
       etcdguard verify --all --repository offsite -o json
+      etcdguard verify --all --max-age 30d --max-rate 20MiB     # run again, it goes on where it was cut off
       etcdguard verify latest --level drill --members 3 --dir /var/tmp
     """,
 )
@@ -62,6 +67,24 @@ _DIRECTORY = click.Path(path_type=Path, file_okay=False, exists=True)
 @click.option(
     "--etcd", metavar="DIR", type=_DIRECTORY, help="Folder with etcd and etcdutl (default: from PATH)."
 )
+@click.option(
+    "--max-age",
+    callback=duration,
+    metavar="DURATION",
+    help="With --all: what was found sound at this level within this time is not read again.",
+)
+@click.option(
+    "--max-rate",
+    callback=size,
+    metavar="SIZE",
+    help="Read at most so much a second from the repository (default verify.max_rate).",
+)
+@click.option(
+    "--parallel",
+    type=click.IntRange(1, 16),
+    metavar="N",
+    help="With --all: so many backups at once (default verify.parallel).",
+)
 @repository_option
 @identity_option
 @output_option
@@ -75,18 +98,27 @@ def command(
     members: str,
     base: Path | None,
     etcd: Path | None,
+    max_age: timedelta | None,
+    max_rate: int | None,
+    parallel: int | None,
     repository: str | None,
     identity: Path | None,
 ) -> None:
     """Prove that backups are what their manifests say (default: the latest).
 
-    Exit code 13 when anything is wrong. The results are recorded in the repository as a signed event. A drill
-    needs etcd and etcdutl of the cluster's release line on this machine; nothing of it is left behind.
+    Exit code 13 when anything is wrong, 12 when a backup is for other keys than those here. The results are
+    recorded in the repository as signed events, those of --all as they come: a run that was cut off goes on
+    with --max-age. A drill needs etcd and etcdutl of the cluster's release line on this machine; nothing of
+    it is left behind.
     """
     from etcdguard.app import App
 
     if every and (backup is not None or level == "drill"):
         raise UsageError("--all goes with neither a backup nor a drill", hint="name one backup, or `latest`")
+    if not every and (max_age or parallel):
+        raise UsageError("--max-age and --parallel go with --all", hint="leave them out, or add --all")
+    if max_rate and level != "data":
+        raise UsageError("--max-rate goes with --level data", hint="leave it out: nothing else reads much")
     app = App(session.load())
     with session.progress() as progress:
         if level == "drill":
@@ -106,9 +138,12 @@ def command(
         else:
 
             def use(catalog: Catalog) -> list[dict[str, Any]]:
-                verifier = app.verifier(catalog, progress, identity)
-                results = verifier.every(level) if every else verifier.one(backup or "latest", level)
-                app.record_verification(catalog, results)
+                verifier = app.verifier(catalog, progress, identity, max_rate)
+                if every:
+                    results = _every(app, catalog, verifier, level, max_age, parallel)
+                else:
+                    results = verifier.one(backup or "latest", level)
+                    app.record_verification(catalog, results)
                 return [_verified(result) for result in results]
 
         try:
@@ -120,11 +155,38 @@ def command(
             session.report({"outcome": "skipped", "satisfied": False, "reason": reason}, _skipped)
             return
     session.report({"results": results}, _table)
-    failed = [one for one in results if one["problems"]]
+    failed = [one for one in results if one["outcome"] == "failed"]
+    locked = [one for one in results if one["outcome"] == "unverifiable"]
     if failed:
         raise Corruption(
             f"{len(failed)} of {len(results)} backups failed verification",
             hint="take a new backup now; restore only from one that is sound, or from another repository",
+        )
+    if locked:
+        raise WrongKey(
+            f"{len(locked)} of {len(results)} backups are for other keys than those here",
+            hint="verify them with --identity FILE; what is stored of them is unchanged, no more is known",
+        )
+
+
+def _every(
+    app: App,
+    catalog: Catalog,
+    verifier: Verifier,
+    level: Level,
+    max_age: timedelta | None,
+    parallel: int | None,
+) -> list[VerifyResult]:
+    """All of a repository's backups; what is found is recorded even if it ends early."""
+    from etcdguard.verify import Notes
+
+    now = app.clock.now()
+    with Notes(lambda results: app.record_verification(catalog, results), app.clock.monotonic) as notes:
+        return verifier.every(
+            level,
+            found=notes.add,
+            sound_between=None if max_age is None else (now - max_age, now),
+            parallel=parallel or app.config.verify.parallel,
         )
 
 

@@ -268,10 +268,14 @@ class Retention(Section):
 
 
 class Verify(Section):
-    """When the data check and the restore drill are due."""
+    """When the data check and the restore drill are due, and what they may take."""
 
     data: ScheduleText | None = None
     drill: ScheduleText | None = None
+    max_rate: Size | None = None
+    """Bytes a second read from a repository by a data check, over all backups that are verified at once."""
+    parallel: Annotated[int, Field(ge=1, le=16)] = 2
+    """So many backups are verified at once."""
 
 
 class Defrag(Section):

@@ -58,7 +58,7 @@ def test_from_init_to_a_snapshot_file(
         "signed": True,
         "held": False,
     }
-    never = {"verified_level": None, "verified_at": None}
+    never = dict.fromkeys(("verified_level", "verified_at", "failed_level", "failed_at"))
     assert here.json("list") == {"schema_version": 1, "backups": [{**expected, **never}]}
 
     shown = here.json("show", "latest")
@@ -71,7 +71,7 @@ def test_from_init_to_a_snapshot_file(
         result = {"id": backup["id"], "level": level, "outcome": "ok", "problems": []}
         assert here.json("verify", "--level", level) == {"schema_version": 1, "results": [result]}
         (listed,) = here.json("list")["backups"]
-        verified = {"verified_level": level, "verified_at": listed["verified_at"]}
+        verified = {**never, "verified_level": level, "verified_at": listed["verified_at"]}
         assert listed == {**expected, **verified}
         assert listed["verified_at"] >= listed["created_at"]
     for reference in ("latest", backup["id"]):

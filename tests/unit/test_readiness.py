@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from etcdguard.catalog import Backup, Listing, Problem
-from etcdguard.catalog.trail import Verified
+from etcdguard.catalog.trail import Standing, Verified
 from etcdguard.errors import (
     Corruption,
     EtcdGuardError,
@@ -33,7 +33,7 @@ from tests.support.restores import NOW, make_manifest
 OK, SKIP, WARN, FAIL = Outcome.OK, Outcome.SKIP, Outcome.WARN, Outcome.FAIL
 TOOL = Tool(Path("/usr/bin/etcdutl"), (3, 5, 26), "etcdutl")
 HOUR = timedelta(hours=1)
-BACKUP = Backup(make_manifest(), b"", "valid", "sha256:abc", verified=Verified("data", NOW))
+BACKUP = Backup(make_manifest(), b"", "valid", "sha256:abc", standing=Standing(Verified("data", NOW)))
 GONE = StoreUnavailable("the store is away", hint="wait")
 
 
@@ -130,7 +130,7 @@ def test_the_newest_backup_grows_old() -> None:
     ],
 )
 def test_only_verified_data_counts(verified: Verified | None, hours: int, outcome: Outcome) -> None:
-    found = replace(with_backup(verified=verified), now=NOW + hours * HOUR)
+    found = replace(with_backup(standing=Standing(verified)), now=NOW + hours * HOUR)
 
     assert lines(found)["verified"].outcome is outcome
 

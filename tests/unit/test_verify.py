@@ -224,7 +224,7 @@ def test_a_database_that_was_broken_before_it_was_backed_up(
 def test_a_wrong_identity_is_the_readers_fault(scene: Scene) -> None:
     for identities in ((), (generate_identity(),)):
         with pytest.raises(WrongKey):
-            scene.verifier(identities=identities).every("data")
+            scene.verifier(identities=identities).one("latest", "data")
 
 
 @pytest.mark.parametrize("rule", [Rule(Fault.TIMEOUT, "head"), Rule(Fault.CUT_SHORT, "get", key=".age")])

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from etcdguard.catalog import Backup, Catalog, encode_manifest
-from etcdguard.catalog.trail import Verified
+from etcdguard.catalog.trail import Standing, Verified
 from etcdguard.crypto.signing import SigningKey, TrustedSigners
 from etcdguard.errors import (
     AccessDenied,
@@ -64,7 +64,7 @@ def test_a_backup_with_everything_beside_it(repository: Repository) -> None:
         "valid",
         SIGNER.public.fingerprint,
         held=True,
-        verified=Verified("data", START),
+        standing=Standing(Verified("data", START)),
     )
     assert repository.catalog.resolve(manifest.id) == backup == repository.catalog.resolve("latest")
     assert backup.link.raw == backup.raw

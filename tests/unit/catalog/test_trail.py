@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from etcdguard.catalog import Catalog
-from etcdguard.catalog.trail import EVENT_FORMAT, NAMED_BEFORE, Trail
+from etcdguard.catalog.trail import EVENT_FORMAT, NAMED_BEFORE, Trail, Verified
 from etcdguard.crypto.signing import SigningKey
 from etcdguard.errors import StoreUnavailable
 from etcdguard.storage.memory import MemoryStore
@@ -28,7 +28,19 @@ def trail(store: MemoryStore | FaultyStore, cluster: str = "prod") -> Trail:
 
 
 def levels(trail: Trail) -> dict[str, str]:
-    return {backup_id: verified.level for backup_id, verified in trail.verified().items()}
+    return {
+        backup_id: standing.sound.level
+        for backup_id, standing in trail.standing().items()
+        if standing.sound is not None
+    }
+
+
+def failures(trail: Trail) -> dict[str, str]:
+    return {
+        backup_id: standing.failed.level
+        for backup_id, standing in trail.standing().items()
+        if standing.failed is not None
+    }
 
 
 def result(backup_id: str, level: str = "data", outcome: str = "ok") -> dict[str, str]:
@@ -112,6 +124,17 @@ def test_what_was_done_to_backups_shows_that_there_were_some(
     assert not trail(store).knows_backups()
     trail(store).record(kind, {}, at=START, actor="node-1", signer=None)
     assert trail(store).knows_backups() is knows
+
+
+def test_a_failure_stands_until_something_as_deep_is_sound(store: MemoryStore) -> None:
+    verified(store, result(A, "data", "failed"), result(B, "manifest", "failed"), minute=1)
+    assert failures(trail(store)) == {A: "data", B: "manifest"}
+    verified(store, result(A, "manifest"), result(B, "data"), minute=2)
+    assert failures(trail(store)) == {A: "data"}
+    assert levels(trail(store)) == {A: "manifest", B: "data"}
+    assert trail(store).standing()[A].failed == Verified("data", START + timedelta(minutes=1))
+    verified(store, result(A, "drill"), minute=3)
+    assert failures(trail(store)) == {}
 
 
 def test_an_event_nobody_trusted_signed_is_not_believed(store: MemoryStore) -> None:
