@@ -321,10 +321,11 @@ class App:
         keys = [PublicKey.load(path) for path in self.config.signing.trusted_signers]
         own = self.config.signing.key_file
         if own is not None and own.exists():
-            keys.append(self._require_signer().public)
+            keys.append(self.require_signer().public)
         return TrustedSigners(keys)
 
-    def _require_signer(self) -> SigningKey:
+    def require_signer(self) -> SigningKey:
+        """The key; ConfigError where there is none."""
         if self.signer is None:
             raise ConfigError("no signing key is configured", hint="set signing.key_file")
         return self.signer

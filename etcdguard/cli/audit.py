@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import click
 
 from etcdguard.cli.lazy import Command
-from etcdguard.cli.options import output_option
-from etcdguard.cli.output import Document, human_duration, human_time, table
+from etcdguard.cli.output import Document, emit, human_duration, human_time, render, table
 from etcdguard.cli.session import Session
-from etcdguard.errors import Corruption, Stale
+from etcdguard.errors import Corruption, EtcdGuardError, Stale, UsageError
 
 __all__ = ["command"]
 
@@ -26,6 +26,7 @@ _MOST_FINDINGS = 30
       etcdguard audit
       etcdguard audit --from 2026-10-01 --to 2026-10-31 -o json
       etcdguard audit --from 90d --rpo 2h
+      etcdguard audit -o html --file report.html --sign
     """,
 )
 @click.option(
@@ -39,10 +40,32 @@ _MOST_FINDINGS = 30
     "--rpo", metavar="DURATION", help="Longest time between backups (default: 1.5 times the schedule's)."
 )
 @click.option("--repository", metavar="NAME", help="Only this repository (default: every configured one).")
-@output_option
+@click.option(
+    "-o",
+    "--output",
+    "form",
+    type=click.Choice(["table", "json", "yaml", "html"]),
+    default="table",
+    help="How to report (default table).",
+)
+@click.option(
+    "--file",
+    "target",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the report there instead of stdout.",
+)
+@click.option("--sign", is_flag=True, help="Also write FILE.sig, a signature of FILE by signing.key_file.")
 @click.pass_obj
 def command(
-    session: Session, start: str | None, end: str | None, rpo: str | None, repository: str | None
+    session: Session,
+    start: str | None,
+    end: str | None,
+    rpo: str | None,
+    repository: str | None,
+    form: Literal["table", "json", "yaml", "html"],
+    target: Path | None,
+    sign: bool,
 ) -> None:
     """Report on the backups of a period, control by control, with evidence.
 
@@ -51,11 +74,14 @@ def command(
     """
     from etcdguard.app import App
     from etcdguard.app_audit import audit
+    from etcdguard.audit.page import page
     from etcdguard.audit.period import parse_span
     from etcdguard.config.scalars import Invalid, parse_duration
-    from etcdguard.errors import UsageError
 
+    if sign and target is None:
+        raise UsageError("--sign needs --file", hint="name a file: its signature is written beside it")
     app = App(session.load())
+    signer = app.require_signer() if sign else None
     now = app.clock.now()
     period = parse_span(start, end, now)
     try:
@@ -63,8 +89,27 @@ def command(
     except Invalid as error:
         raise UsageError(error.message, hint=error.hint) from error
     document = audit(app, period, now, repository=repository, rpo=objective)
-    session.report(document, _table)
+    text = page(document) if form == "html" else render(document, form, _table)
+    if target is None:
+        emit(text, session.env)
+    else:
+        data = text.rstrip("\n").encode() + b"\n"
+        if signer is not None:
+            _write(target.with_name(target.name + ".sig"), signer.sign(data))
+        _write(target, data)
     _raise_for(document)
+
+
+def _write(target: Path, data: bytes) -> None:
+    """As a whole or not at all."""
+    unfinished = target.with_name(target.name + ".tmp")
+    try:
+        unfinished.write_bytes(data)
+        unfinished.replace(target)
+    except OSError as error:
+        raise EtcdGuardError(
+            f"cannot write {target}: {error.strerror}", hint="name another file with --file"
+        ) from error
 
 
 def _raise_for(document: Document) -> None:

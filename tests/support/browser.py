@@ -10,7 +10,7 @@ from PIL import Image
 
 from tests.support.commands import command_path
 
-__all__ = ["rendered", "screenshot"]
+__all__ = ["printed", "rendered", "screenshot"]
 
 _SECONDS = 120.0
 _FLAGS = (
@@ -31,6 +31,12 @@ def screenshot(url: str, target: Path, *, width: int = 1100, height: int = 1600)
     with Image.open(target) as image:
         picture: Image.Image = image.convert("RGB")
     return picture
+
+
+def printed(url: str, target: Path) -> bytes:
+    """The PDF that comes out of its printer."""
+    _browse(url, f"--print-to-pdf={target}", "--no-pdf-header-footer")
+    return target.read_bytes()
 
 
 def _browse(url: str, *flags: str) -> str:

@@ -67,7 +67,7 @@ def verified(case: Case) -> Control:
 
 
 def drilled(case: Case) -> Control:
-    """The newest drill is not too old, and the last drill of no backup has failed."""
+    """The newest drill is not too old and restored its backup, and so did the last drill of every other."""
     findings = [*_failed(case, drills=True), *_late(case, "drill", ("drill",))]
     drills = [
         (history, check)
@@ -93,11 +93,12 @@ def drilled(case: Case) -> Control:
 
 
 def _failed(case: Case, *, drills: bool) -> Iterator[Finding]:
+    newest = next((check for _, check in reversed(case.checks) if check.level == "drill"), None)
     for history in case.readable:
         there = {known.id for known in history.present}
         _, failed = standing(history)
         for check in failed.values():
-            if check.backup in there and (check.level == "drill") == drills:
+            if (check.backup in there or check is newest) and (check.level == "drill") == drills:
                 what = "its drill" if drills else f"its verification at level {check.level}"
                 why = f": {'; '.join(check.problems)}" if check.problems else ""
                 yield Finding(

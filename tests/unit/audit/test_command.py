@@ -66,6 +66,21 @@ def test_all_is_well(audit: Any) -> None:
     assert yaml.safe_load(audit("-o", "yaml"))["outcome"] == "PASS"
 
 
+def test_a_page_in_a_file_with_a_signature(audit: Any, tmp_path: Path) -> None:
+    assert audit("-o", "html").startswith("<!doctype html>")
+    target = tmp_path / "report.html"
+    assert audit("-o", "html", "--file", str(target), "--sign") == ""
+    assert target.read_text().startswith("<!doctype html>")
+    signature = (tmp_path / "report.html.sig").read_bytes()
+    assert SIGNER.public.verify(target.read_bytes(), signature)
+    audit("-o", "json", "--file", str(target))
+    checked(json.loads(target.read_text()))
+    assert "--sign needs --file" in audit("--sign", code=64)
+    assert "cannot write" in audit("--file", str(tmp_path / "no" / "where"), code=1)
+    configure(tmp_path, signing={})
+    assert "no signing key" in audit("--file", str(target), "--sign", code=64)
+
+
 def test_integrity_is_13_and_everything_else_14(audit: Any, scene: Scene, tmp_path: Path) -> None:
     assert "gap-too-long" in audit("--rpo", "10m", code=14)
     scene.store.delete(scene.manifest_key(scene.ids[1]))

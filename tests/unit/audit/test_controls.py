@@ -184,6 +184,10 @@ def test_a_failure_stands_until_as_deep_a_check_is_sound(scene: Scene) -> None:
     scene.verify(first)
     scene.drill(second)
     assert scene.findings() == []
+    scene.drill(first, outcome="failed")
+    scene.hours(8)
+    assert first in scene.prune()
+    assert scene.findings() == [("drill-failed", first)], "nobody knows better since"
 
 
 # -- retention -----------------------------------------------------------------------------------------------
