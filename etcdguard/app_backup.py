@@ -34,8 +34,12 @@ def backup_job(
     endpoint: str | None = None,
     emergency: bool = False,
     slot: str | None = None,
+    max_rate: int | None = None,
 ) -> BackupJob:
-    """The backup of the configured cluster into every configured repository."""
+    """The backup of the configured cluster into every configured repository.
+
+    ``max_rate`` (bytes a second) replaces the configured one.
+    """
     settings = app.config.backup
     options = BackupOptions(
         cluster_name=app.config.cluster.name,
@@ -52,6 +56,7 @@ def backup_job(
             stall_timeout=settings.stall_timeout.total_seconds(),
             deadline=settings.timeout.total_seconds(),
             max_bytes=settings.max_bytes,
+            max_rate=max_rate or settings.max_rate,
         ),
         local_hosts=app.local_hosts(),
     )

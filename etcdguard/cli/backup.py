@@ -13,6 +13,7 @@ from etcdguard.cli.lazy import Command
 from etcdguard.cli.options import connection_options, output_option
 from etcdguard.cli.output import Document, human_bytes, human_duration, table
 from etcdguard.cli.session import Session
+from etcdguard.cli.units import rate
 from etcdguard.errors import EtcdGuardError, Locked, PartialFailure, UsageError
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ __all__ = ["command"]
       etcdguard backup --endpoint https://10.0.0.3:2379 -o json
       etcdguard backup --emergency          # the cluster has lost its quorum
       etcdguard backup --if-due             # from a timer, on any number of nodes at once
+      etcdguard backup --max-rate 50MiB     # gently: reads the member no faster
     """,
 )
 @click.option(
@@ -43,11 +45,24 @@ __all__ = ["command"]
     is_flag=True,
     help="Only if backup.schedule wants one now that no node has taken; else exit 0 and say why.",
 )
+@click.option(
+    "--max-rate",
+    callback=rate,
+    metavar="SIZE",
+    help="Read at most so much a second from the member (default backup.max_rate).",
+)
 @click.option("--spooled", is_flag=True, help="Ship what waits in the spool and take no new one.")
 @connection_options
 @output_option
 @click.pass_obj
-def command(session: Session, endpoint: str | None, emergency: bool, if_due: bool, spooled: bool) -> None:
+def command(
+    session: Session,
+    endpoint: str | None,
+    emergency: bool,
+    if_due: bool,
+    max_rate: int | None,
+    spooled: bool,
+) -> None:
     """Take an encrypted snapshot and ship it to every repository.
 
     What an earlier run could not ship is shipped first. Exit code 3 when some repositories failed: the backup
@@ -57,10 +72,10 @@ def command(session: Session, endpoint: str | None, emergency: bool, if_due: boo
     from etcdguard.app_backup import backup_job
     from etcdguard.backup.courtesy import await_maintenance
 
-    if sum(map(bool, (if_due, spooled, endpoint or emergency))) > 1:
+    if sum(map(bool, (if_due, spooled, endpoint or emergency or max_rate))) > 1:
         raise UsageError(
-            "--if-due, --spooled and --endpoint or --emergency do not go together",
-            hint="a scheduled backup chooses its member by backup.prefer and backup.emergency",
+            "--if-due, --spooled and --endpoint, --emergency or --max-rate do not go together",
+            hint="a scheduled backup goes by backup.prefer, backup.emergency and backup.max_rate",
         )
     app = App(session.load())
     if if_due:
@@ -69,7 +84,7 @@ def command(session: Session, endpoint: str | None, emergency: bool, if_due: boo
         _spooled(session, app)
     else:
         with session.progress() as progress, app.etcd() as client:
-            job = backup_job(app, client, progress, endpoint=endpoint, emergency=emergency)
+            job = backup_job(app, client, progress, endpoint=endpoint, emergency=emergency, max_rate=max_rate)
             if not emergency:
                 with app.lock("maintenance") as lock:
                     await_maintenance(lock, app.clock, time.sleep)

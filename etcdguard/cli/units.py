@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import click
 
-__all__ = ["duration", "size"]
+__all__ = ["duration", "rate", "size"]
 
 _Value = TypeVar("_Value")
 
@@ -25,6 +25,14 @@ def size(_context: click.Context, _parameter: click.Parameter, text: str | None)
     from etcdguard.config.scalars import parse_size
 
     return _parsed(parse_size, text)
+
+
+def rate(_context: click.Context, _parameter: click.Parameter, text: str | None) -> int | None:
+    """Callback of an option: bytes a second that a snapshot may be read at, ``50MiB``."""
+    from etcdguard.config.scalars import parse_size
+    from etcdguard.config.schema import parse_snapshot_rate
+
+    return _parsed(lambda size: parse_snapshot_rate(parse_size(size)), text)
 
 
 def _parsed(parse: Callable[[str], _Value], text: str | None) -> _Value | None:

@@ -7,7 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
 from etcdguard.config.scalars import (
     Address,
@@ -215,6 +215,21 @@ class Signing(Section):
     trusted_signers: tuple[LocalPath, ...] = ()
 
 
+def parse_snapshot_rate(rate: int) -> int:
+    """Bytes a second, if that is no rate at which a snapshot takes hours; raises Invalid.
+
+    While a snapshot is read, bbolt frees no pages, and the database grows with every write.
+    """
+    if rate < 2**20:
+        raise Invalid(
+            "less than 1MiB a second", "a snapshot must not take hours: write 20MiB, or leave it out"
+        )
+    return rate
+
+
+SnapshotRate = Annotated[Size, AfterValidator(parse_snapshot_rate)]
+
+
 class Backup(Section):
     """How a snapshot is taken."""
 
@@ -231,6 +246,8 @@ class Backup(Section):
     """HashKV is recorded when the member can be expected to answer in this time."""
     max_bytes: Size = 16 * 2**30
     """Refuse a snapshot that grows past this."""
+    max_rate: SnapshotRate | None = None
+    """Bytes a second to read from the member at most."""
 
 
 Count = Annotated[int, Field(ge=0)]

@@ -43,7 +43,7 @@ class EndpointFailure:
 
 @dataclass(frozen=True)
 class StreamLimits:
-    """When to give up on a snapshot stream."""
+    """How fast to read a snapshot stream, and when to give up on it."""
 
     stall_timeout: float = 30.0
     """Seconds without a single byte."""
@@ -51,6 +51,8 @@ class StreamLimits:
     """Seconds for the whole stream; None for no limit."""
     max_bytes: int = 16 * 1024**3
     """Largest snapshot accepted, trailer included."""
+    max_rate: int | None = None
+    """Bytes a second to read at most; the member then sends no faster. None: as fast as it goes."""
 
 
 class BlobStream(Protocol):

@@ -21,6 +21,7 @@ from typing import Protocol
 from etcdguard.errors import Corruption, EtcdGuardError, SnapshotFailed
 from etcdguard.etcd.source import StreamLimits
 from etcdguard.etcd.wire.fields import LENGTH_DELIMITED, VARINT, fields
+from etcdguard.pace import Pace, Stopped
 
 __all__ = ["Frames", "SnapshotStream", "TRAILER_BYTES", "TrailerCheck", "parse_frame"]
 
@@ -103,6 +104,8 @@ class SnapshotStream:
         self._endpoint = endpoint
         self._limits = limits
         self._account = _Account(limits.max_bytes)
+        self._pace = Pace(limits.max_rate)
+        self._held_back = False
         self._pieces: queue.Queue[bytes | EtcdGuardError | None] = queue.Queue(_PIECES_AHEAD)
         self._last_byte = 0.0
         self._ends_at = math.inf
@@ -124,6 +127,7 @@ class SnapshotStream:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._frames.cancel()
+        self._pace.stop()
         while self._reader.is_alive():  # it may wait for room in the queue
             self._drain()
             self._reader.join(0.01)
@@ -145,7 +149,8 @@ class SnapshotStream:
     def _patience(self) -> float:
         """Seconds until a limit is reached; raises SnapshotFailed when one has been."""
         now = time.monotonic()
-        stalled_in = self._last_byte + self._limits.stall_timeout - now
+        since = now if self._held_back else self._last_byte  # it is we who wait, not the member
+        stalled_in = since + self._limits.stall_timeout - now
         if stalled_in <= 0 and self._pieces.empty():
             raise SnapshotFailed(
                 f"{self._endpoint}: the snapshot stalled: no data for {self._limits.stall_timeout:g} s "
@@ -177,6 +182,8 @@ class SnapshotStream:
             last = None
         except EtcdGuardError as e:
             last = self._broken(e)
+        except Stopped:
+            last = None  # nobody reads any more
         finally:
             self._pieces.put(last)
 
@@ -190,10 +197,17 @@ class SnapshotStream:
                 waiting.append(blob)
                 size += len(blob)
             if size >= _PIECE_BYTES:
+                self._await_turn(size)
                 self._pieces.put(b"".join(waiting))
                 waiting, size = [], 0
         self._account.finish()
         self._pieces.put(b"".join(waiting))
+
+    def _await_turn(self, size: int) -> None:
+        self._held_back = True
+        self._pace.take(size)
+        self._last_byte = time.monotonic()
+        self._held_back = False
 
     def _broken(self, error: EtcdGuardError) -> EtcdGuardError:
         """``error`` as the consumer shall see it: what breaks after the first byte is a failed snapshot."""

@@ -187,6 +187,8 @@ def test_timers_of_five_nodes_at_once_make_one_backup(here: Installation, tmp_pa
 
 def test_flags_that_exclude_each_other(here: Installation) -> None:
     assert "do not go together" in here.run("backup", "--if-due", "--emergency", code=64).problem[0]
+    assert "do not go together" in here.run("backup", "--if-due", "--max-rate", "1GiB", code=64).problem[0]
+    assert "less than 1MiB a second" in here.run("backup", "--max-rate", "1", code=64).problem[0]
     assert here.json("backup", "--spooled")["backups"] == []
 
 

@@ -20,6 +20,11 @@ _MEMBER = MINIMAL + "members:\n  - name: m1\n    peer_urls: [https://h:2380]\n  
 
 # (file, what the error says, what the hint says)
 _CASES = {
+    "snapshot-of-hours": (
+        MINIMAL + "backup: {max_rate: 1023KiB}\n",
+        "backup.max_rate: less than 1MiB a second",
+        "write 20MiB, or leave it out",
+    ),
     "not-yaml": ("cluster: [", "config.yaml:1: not valid YAML", "docs/configuration.md"),
     "tab-indent": ("cluster:\n\tname: prod\n", "config.yaml:2: not valid YAML", "docs/configuration.md"),
     "control-character": ("cluster: \x00", "not valid YAML", "docs/configuration.md"),

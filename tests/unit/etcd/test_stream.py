@@ -173,6 +173,22 @@ def test_a_slow_consumer_is_no_stall() -> None:
     assert total == len(database) + TRAILER_BYTES
 
 
+def test_a_rate_holds_the_reader_back_and_is_no_stall() -> None:
+    """Half a MiB a second: the second MiB waits two seconds for its turn."""
+    database = bytes(2 * 1024 * 1024)
+    snapshot = database + hashlib.sha256(database).digest()
+    began = time.monotonic()
+    assert read(stream(frames_of(snapshot), StreamLimits(stall_timeout=1, max_rate=2**19))) == snapshot
+    assert time.monotonic() - began >= 1.9
+
+
+def test_leaving_does_not_wait_for_the_turn_of_the_next_piece() -> None:
+    with stream(frames_of(bytes(5 * 1024 * 1024)), StreamLimits(max_rate=1)) as opened:
+        assert len(next(iter(opened))) >= 2**20  # the next one's turn comes in twelve days
+        reader = next(one for one in threading.enumerate() if one.name == "etcd-snapshot")
+    assert not reader.is_alive()
+
+
 @pytest.mark.parametrize("received", [0, 2])
 def test_an_error_before_the_first_byte_stays_itself_and_later_means_a_failed_snapshot(received: int) -> None:
     def breaking(_: FakeFrames) -> Iterator[bytes]:
