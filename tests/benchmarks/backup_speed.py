@@ -1,9 +1,15 @@
-"""Backup end to end beside ``etcdctl snapshot save``, in pairs, on real components.
+"""Backup end to end beside what else one could do, by turns, on real components.
 
-``python -m tests.benchmarks.backup_speed --sizes 100,1000`` fills a one-member etcd (megabytes), starts a
-real S3 server, runs A B A B ... and prints medians, the ratio pair by pair, CPU seconds and peak memory. Both
-read the same member; etcdctl writes a file and syncs it, etcdguard encrypts and uploads. Absolute times say
-little on a shared machine; ratios hold.
+``python -m tests.benchmarks.backup_speed --sizes 100,1000,4000`` fills a one-member etcd (megabytes), starts
+a real S3 server, and lets every way have its turn:
+
+- save: ``etcdctl snapshot save``, a plain file on the disk and nothing else;
+- shell: that, then ``zstd | age`` into an upload, as the scripts do it that everybody has;
+- etcdbrctl, where it is on PATH: a full snapshot into the same store;
+- etcdguard: ``etcdguard backup``.
+
+Prints medians, ratios turn by turn, CPU seconds and peak memory. Absolute times say little on a shared
+machine; ratios hold.
 """
 
 from __future__ import annotations
@@ -11,45 +17,111 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
+import shutil
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from etcdguard.etcd.local import LocalCluster
-from tests.support.etcd_versions import programs
+from tests.benchmarks.measuring import MEGABYTE, Run, Spread, measure
+from tests.benchmarks.plot import Line, plot
+from tests.benchmarks.record import offer, record, table
+from tests.support.etcd_versions import EtcdPrograms, programs
 from tests.support.load import fill
-from tests.support.s3_servers import make_bucket, seaweedfs
+from tests.support.s3_servers import S3Server, make_bucket, seaweedfs
 
-MEGABYTE = 1_000_000
+__all__ = ["Bench", "bench", "configuration"]
+
+_SHELL = """
+set -euo pipefail
+etcdctl --endpoints "$1" snapshot save "$2"
+zstd --quiet --stdout -1 "$2" | age --recipient "$3" | "$7" -m tests.benchmarks.upload "$4" "$5" "$6"
+"""
 
 
 @dataclass(frozen=True)
-class Run:
-    """One finished process. Seconds; ``peak`` in bytes of resident memory."""
+class Bench:
+    """A filled member, a bucket, and how each way is called."""
 
-    wall: float
-    cpu: float
-    peak: int
+    endpoint: str
+    config: Path
+    environment: Mapping[str, str]
+    server: S3Server
+    bucket: str
+    programs: EtcdPrograms
+    folder: Path
+
+    def ways(self) -> dict[str, list[str]]:
+        """What to run, by name."""
+        ways = {"save": self.save(), "shell": self.shell(), "etcdguard": self.etcdguard()}
+        found = shutil.which("etcdbrctl")
+        if found is not None:
+            ways["etcdbrctl"] = self._etcdbrctl(found)
+        return ways
+
+    def save(self) -> list[str]:
+        """The yardstick."""
+        target = str(self.folder / "saved.db")
+        return [str(self.programs.etcdctl.path), "--endpoints", self.endpoint, "snapshot", "save", target]
+
+    def shell(self) -> list[str]:
+        """The script."""
+        target, recipient = str(self.folder / "piped.db"), self._recipient()
+        words = (self.endpoint, target, recipient, self.server.endpoint_url, self.bucket, "by-hand")
+        return ["bash", "-c", _SHELL, "shell", *words, sys.executable]
+
+    def etcdguard(self, *options: str) -> list[str]:
+        """Ours."""
+        return [sys.executable, "-m", "etcdguard", "backup", "--config", str(self.config), "-q", *options]
+
+    def _etcdbrctl(self, path: str) -> list[str]:
+        """gardener's tool, one full snapshot; it compresses when told, and does not encrypt."""
+        return [
+            path, "snapshot", f"--endpoints={self.endpoint}", "--storage-provider=S3",
+            f"--store-container={self.bucket}", "--store-prefix=etcdbrctl", "--compress-snapshots=true",
+            "--full-snapshot=true",
+        ]  # fmt: skip
+
+    def _recipient(self) -> str:
+        lines = self.config.read_text().splitlines()
+        (found,) = {
+            word for line in lines for word in line.replace('"', " ").split() if word.startswith("age1")
+        }
+        return found
 
 
-def measure(argv: Sequence[str], environment: Mapping[str, str]) -> Run:
-    """Run a command to its end as a whole process; raises when it fails."""
-    began = time.monotonic()
-    with tempfile.TemporaryFile() as output:
-        process = subprocess.Popen(argv, env=dict(environment), stdout=output, stderr=output)
-        _, status, usage = os.wait4(process.pid, 0)
-        wall = time.monotonic() - began
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode != 0:
-            output.seek(0)
-            raise RuntimeError(f"{argv[0]} failed: {output.read().decode(errors='replace')[-2000:]}")
-    return Run(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
+@contextmanager
+def bench(megabytes: int) -> Iterator[Bench]:
+    """Fill a member, start a store, configure."""
+    with ExitStack() as stack:
+        base = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="etcdguard-bench-")))
+        tools = programs("3.5")
+        cluster = stack.enter_context(
+            LocalCluster(
+                tools.etcd, base / "etcd", names=("m1",), quota_bytes=8 * 2**30, unsafe_no_fsync=True
+            )
+        )
+        fill(cluster, megabytes * MEGABYTE)
+        (base / "s3").mkdir()
+        server = stack.enter_context(seaweedfs(base / "s3"))
+        bucket = make_bucket(server)
+        endpoint = cluster.client_urls[0]
+        environment = {
+            **os.environ,
+            "ETCDCTL_API": "3",
+            "PATH": f"{tools.etcdctl.path.parent}:{os.environ['PATH']}",
+            "AWS_ACCESS_KEY_ID": server.access_key,
+            "AWS_SECRET_ACCESS_KEY": server.secret_key,
+            "AWS_ENDPOINT_URL_S3": server.endpoint_url,
+            "AWS_REGION": "us-east-1",
+        }
+        config = configuration(base, endpoint, bucket, server.endpoint_url)
+        yield Bench(endpoint, config, environment, server, bucket, tools, base)
 
 
 def configuration(folder: Path, endpoint: str, bucket: str, s3_url: str) -> Path:
@@ -70,58 +142,43 @@ def configuration(folder: Path, endpoint: str, bucket: str, s3_url: str) -> Path
     return path
 
 
-def compare(megabytes: int, runs: int) -> dict[str, float]:
-    """Fill, pair, print; returns the medians."""
-    with ExitStack() as stack:
-        base = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="etcdguard-bench-")))
-        tools = programs("3.5")
-        cluster = stack.enter_context(
-            LocalCluster(
-                tools.etcd, base / "etcd", names=("m1",), quota_bytes=8 * 2**30, unsafe_no_fsync=True
-            )
-        )
-        fill(cluster, megabytes * MEGABYTE)
-        (base / "s3").mkdir()
-        server = stack.enter_context(seaweedfs(base / "s3"))
-        bucket = make_bucket(server)
-        endpoint = cluster.client_urls[0]
-        config = configuration(base, endpoint, bucket, server.endpoint_url)
-        environment = {
-            **os.environ,
-            "AWS_ACCESS_KEY_ID": server.access_key,
-            "AWS_SECRET_ACCESS_KEY": server.secret_key,
-        }
-        target = base / "snapshot.db"
-        ours = [sys.executable, "-m", "etcdguard", "backup", "--config", str(config), "-q"]
-        theirs = [str(tools.etcdctl.path), "--endpoints", endpoint, "snapshot", "save", str(target)]
-        pairs = []
-        for number in range(runs + 1):
-            pair = (measure(theirs, {**environment, "ETCDCTL_API": "3"}), measure(ours, environment))
-            if number:  # the first pair warms the page cache
-                pairs.append(pair)
-        size = target.stat().st_size
-    saved, backed = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-    ratios = [b.wall / s.wall for s, b in pairs]
-    result = {
-        "db_bytes": float(size),
-        "etcdctl_wall": statistics.median(run.wall for run in saved),
-        "etcdguard_wall": statistics.median(run.wall for run in backed),
-        "ratio": statistics.median(ratios),
-        "ratio_min": min(ratios),
-        "ratio_max": max(ratios),
-        "etcdguard_cpu": statistics.median(run.cpu for run in backed),
-        "etcdguard_peak": max(run.peak for run in backed),
-        "etcdctl_peak": max(run.peak for run in saved),
+def compare(megabytes: int, turns: int) -> dict[str, Any]:
+    """Every way at one size; the figures."""
+    with bench(megabytes) as scene:
+        ways = scene.ways()
+        runs: dict[str, list[Run]] = {name: [] for name in ways}
+        for number in range(turns + 1):
+            for name, argv in ways.items():
+                run = measure(argv, scene.environment)
+                if number:  # the first turn warms the page cache
+                    runs[name].append(run)
+        size = (scene.folder / "saved.db").stat().st_size
+    return {"db_bytes": size, "ways": {name: _figures(each, runs) for name, each in runs.items()}}
+
+
+def _figures(mine: Sequence[Run], runs: Mapping[str, Sequence[Run]]) -> dict[str, Any]:
+    return {
+        "wall": Spread.of([run.wall for run in mine]).__dict__,
+        "cpu": Spread.of([run.cpu for run in mine]).median,
+        "peak_bytes": max(run.peak for run in mine),
+        "ratios": {
+            other: Spread.of([a.wall / b.wall for a, b in zip(mine, theirs, strict=True)]).__dict__
+            for other, theirs in runs.items()
+            if theirs is not mine
+        },
     }
-    print(
-        f"{size / MEGABYTE:8.0f} MB  etcdctl {result['etcdctl_wall']:6.2f} s  etcdguard "
-        f"{result['etcdguard_wall']:6.2f} s  ratio {result['ratio']:.2f} "
-        f"({result['ratio_min']:.2f}-{result['ratio_max']:.2f})  cpu {result['etcdguard_cpu']:.2f} s  "
-        f"peak {result['etcdguard_peak'] / MEGABYTE:.0f} MB "
-        f"(etcdctl {result['etcdctl_peak'] / MEGABYTE:.0f})",
-        flush=True,
-    )
-    return result
+
+
+def _row(one: Mapping[str, Any]) -> list[str]:
+    ways = one["ways"]
+    ours = ways["etcdguard"]
+    return [
+        f"{one['db_bytes'] / MEGABYTE:.0f} MB",
+        *(f"{ways[name]['wall']['median']:.2f} s" for name in ways),
+        *(str(Spread(**ours["ratios"][name])) for name in ours["ratios"]),
+        f"{ours['cpu']:.2f} s",
+        f"{ours['peak_bytes'] / MEGABYTE:.0f} MB",
+    ]
 
 
 def main() -> None:
@@ -130,10 +187,20 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--sizes", default="100,1000", help="megabytes of values, separated by commas")
-    parser.add_argument("--runs", type=int, default=5, help="counted pairs per size")
+    parser.add_argument("--turns", type=int, default=5, help="counted turns per size")
+    offer(parser)
     options = parser.parse_args()
-    for size in options.sizes.split(","):
-        compare(int(size), options.runs)
+    found = [compare(int(size), options.turns) for size in options.sizes.split(",")]
+    ways = list(found[0]["ways"])
+    head = [
+        "database", *ways, *(f"etcdguard / {name}" for name in ways if name != "etcdguard"),
+        "etcdguard's CPU", "its peak memory",
+    ]  # fmt: skip
+    record("backup", {"sizes": found}, table(head, [_row(one) for one in found]), keep=options.record)
+    if options.record:
+        sizes = [one["db_bytes"] / MEGABYTE for one in found]
+        lines = [Line(name, [one["ways"][name]["wall"]["median"] for one in found]) for name in ways]
+        plot("backup", "database, MB", "seconds", sizes, lines)
 
 
 if __name__ == "__main__":
