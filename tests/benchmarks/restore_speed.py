@@ -19,7 +19,6 @@ import json
 import os
 import shlex
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -28,9 +27,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from etcdguard.etcd.local import LocalCluster
+from tests.benchmarks.measuring import MEGABYTE, Spread
 from tests.benchmarks.peak import peaks
+from tests.benchmarks.record import offer, record, table
 from tests.e2e.restore_site import UNIT, Site, make_site
 from tests.e2e.running import Installation
 from tests.support.documents import fenced
@@ -42,7 +44,6 @@ from tests.support.load import fill
 
 __all__ = ["main"]
 
-_MEGABYTE = 1_000_000
 _CHECKOUT = Path(__file__).parents[2]
 _NODE = "etcdguard-measured"
 
@@ -103,14 +104,14 @@ class Bench:
         self._token = 0
 
     @property
-    def described(self) -> str:
+    def described(self) -> dict[str, Any]:
         """What is restored, and with what."""
-        size = json.loads((self._backup / "manifest.json").read_text())["snapshot"]["db_bytes"]
-        stored = (self._backup / "snapshot.db.zst.age").stat().st_size
-        return (
-            f"{_mb(size)} MB database, {_mb(stored)} MB stored, {self._keys} keys; 3 hosts on "
-            f"{len(os.sched_getaffinity(0))} processors; etcd {self._site.cluster.programs.etcd.version_text}"
-        )
+        return {
+            "db_bytes": json.loads((self._backup / "manifest.json").read_text())["snapshot"]["db_bytes"],
+            "stored_bytes": (self._backup / "snapshot.db.zst.age").stat().st_size,
+            "keys": self._keys,
+            "etcd": self._site.cluster.programs.etcd.version_text,
+        }
 
     def bare(self) -> float:
         """By hand, with nothing that could be left out; seconds."""
@@ -229,7 +230,7 @@ def _backed_up(folder: Path, programs: EtcdPrograms, megabytes: int) -> tuple[In
     with LocalCluster(
         programs.etcd, folder / "etcd", names=("m1",), quota_bytes=8 * 2**30, unsafe_no_fsync=True
     ) as source:
-        fill(source, megabytes * _MEGABYTE)
+        fill(source, megabytes * MEGABYTE)
         site = Installation.of(folder / "etcdguard", source)
         site.backup()
         keys = _keys(Etcdctl(programs.etcdctl, source))
@@ -243,35 +244,43 @@ def _keys(etcdctl: Etcdctl) -> int:
     return int(count)
 
 
-def compare(megabytes: int, turns: int) -> None:
-    """Restore by turns and print each, then the medians."""
+@dataclass(frozen=True)
+class Turn:
+    """Every way once; seconds by hand."""
+
+    bare: float
+    careful: float
+    ours: Restored
+
+    def __str__(self) -> str:
+        phases = ", ".join(f"{name} {seconds:.1f}" for name, seconds in self.ours.phases.items())
+        by_hand = f"bare {self.bare:.1f} s, careful {self.careful:.1f} s"
+        return f"{by_hand}, etcdguard {self.ours.wall:.1f} s ({phases})"
+
+
+def compare(megabytes: int, turns: int) -> tuple[dict[str, Any], list[Turn]]:
+    """Restore by turns, the first of which only warms up; tells each as it comes."""
     with bench(megabytes) as ways:
-        print(ways.described, flush=True)
-        done: list[tuple[float, float, Restored]] = []
-        for turn in range(turns + 1):
-            one = (ways.bare(), ways.careful(), ways.by_etcdguard())
-            phases = ", ".join(f"{name} {seconds:.1f}" for name, seconds in one[2].phases.items())
-            print(f"{f'turn {turn}' if turn else 'warm-up':8} {_line([one])}  ({phases})", flush=True)
-            if turn:
-                done.append(one)
-    print(f"median   {_line(done)}")
-    for index, name in enumerate(("bare", "careful")):
-        ratios = [one[2].wall / (one[0], one[1])[index] for one in done]
-        print(f"etcdguard / {name}: {statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})")
+        done: list[Turn] = []
+        for number in range(turns + 1):
+            done.append(Turn(ways.bare(), ways.careful(), ways.by_etcdguard()))
+            print(f"turn {number}: {done[-1]}", file=sys.stderr, flush=True)
+        return ways.described, done[1:]
 
 
-def _line(turns: Sequence[tuple[float, float, Restored]]) -> str:
-    bare, careful, ours = zip(*turns, strict=True)
-    here, there = max(one.here for one in ours), max(one.hosts for one in ours)
-    return (
-        f"bare {statistics.median(bare):5.1f} s  careful {statistics.median(careful):5.1f} s  "
-        f"etcdguard {statistics.median(one.wall for one in ours):5.1f} s  "
-        f"peak {_mb(here)} MB here, {_mb(there)} MB on hosts"
-    )
-
-
-def _mb(amount: int) -> str:
-    return format(amount / _MEGABYTE, ".0f")
+def figures(turns: Sequence[Turn]) -> dict[str, Any]:
+    """Medians and ratios, turn by turn."""
+    ours = [turn.ours for turn in turns]
+    return {
+        "bare": Spread.of([turn.bare for turn in turns]).__dict__,
+        "careful": Spread.of([turn.careful for turn in turns]).__dict__,
+        "etcdguard": Spread.of([one.wall for one in ours]).__dict__,
+        "phases": {name: Spread.of([one.phases[name] for one in ours]).median for name in ours[0].phases},
+        "etcdguard_beside_bare": Spread.of([turn.ours.wall / turn.bare for turn in turns]).__dict__,
+        "etcdguard_beside_careful": Spread.of([turn.ours.wall / turn.careful for turn in turns]).__dict__,
+        "peak_bytes_orchestrator": max(one.here for one in ours),
+        "peak_bytes_node": max(one.hosts for one in ours),
+    }
 
 
 def main() -> None:
@@ -281,8 +290,23 @@ def main() -> None:
     )
     parser.add_argument("--megabytes", type=int, default=1000, help="size of the database")
     parser.add_argument("--turns", type=int, default=5, help="counted turns, after one that is not")
+    offer(parser)
     options = parser.parse_args()
-    compare(options.megabytes, options.turns)
+    described, turns = compare(options.megabytes, options.turns)
+    found = figures(turns)
+    head = ["", "bare", "careful", "etcdguard", "etcdguard / bare", "etcdguard / careful"]
+    row = [
+        f"{described['db_bytes'] / MEGABYTE:.0f} MB, {described['keys']} keys, etcd {described['etcd']}",
+        *(f"{found[way]['median']:.1f} s" for way in ("bare", "careful", "etcdguard")),
+        *(str(Spread(**found[f"etcdguard_beside_{way}"])) for way in ("bare", "careful")),
+    ]
+    phases = ", ".join(f"{name} {seconds:.1f}" for name, seconds in found["phases"].items())
+    text = (
+        f"{table(head, [row])}\n\n"
+        f"Seconds by phase: {phases}. "
+        f"Peak memory: {found['peak_bytes_orchestrator'] / MEGABYTE:.0f} MB for the orchestrator, {found['peak_bytes_node'] / MEGABYTE:.0f} MB for the largest `etcdguard node`."
+    )
+    record("restore", {**described, "turns": len(turns), **found}, text, keep=options.record)
 
 
 if __name__ == "__main__":
