@@ -301,10 +301,11 @@ def main() -> None:
         *(str(Spread(**found[f"etcdguard_beside_{way}"])) for way in ("bare", "careful")),
     ]
     phases = ", ".join(f"{name} {seconds:.1f}" for name, seconds in found["phases"].items())
+    here, there = (found[f"peak_bytes_{which}"] / MEGABYTE for which in ("orchestrator", "node"))
     text = (
         f"{table(head, [row])}\n\n"
         f"Seconds by phase: {phases}. "
-        f"Peak memory: {found['peak_bytes_orchestrator'] / MEGABYTE:.0f} MB for the orchestrator, {found['peak_bytes_node'] / MEGABYTE:.0f} MB for the largest `etcdguard node`."
+        f"Peak memory: {here:.0f} MB for the orchestrator, {there:.0f} MB for the largest `etcdguard node`."
     )
     record("restore", {**described, "turns": len(turns), **found}, text, keep=options.record)
 
