@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from etcdguard.restore.memory import available_memory
 from etcdguard.restore.selinux import SELinux
 
 __all__ = ["Filesystem", "LOCAL", "Machine"]
@@ -41,6 +42,8 @@ class Machine:
     """The processes that use files below a directory."""
     is_mount: Callable[[Path], bool]
     """Whether something is mounted there."""
+    memory: Callable[[], int]
+    """Bytes that a file in memory may take without harm."""
     uid: int
     cpus: int
     selinux: SELinux = field(default_factory=SELinux)
@@ -127,6 +130,7 @@ LOCAL = Machine(
     listening=_listening,
     holders=_holders,
     is_mount=_is_mount,
+    memory=available_memory,
     uid=os.geteuid(),
     cpus=os.cpu_count() or 1,
 )

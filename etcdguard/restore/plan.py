@@ -344,7 +344,8 @@ def _steps(members: tuple[PlannedMember, ...]) -> Iterator[PlannedStep]:
         yield PlannedStep(
             phase="stage",
             member=member.name,
-            does=f"verify the snapshot into {member.snapshot_file}, restore it into {member.staging_dir}",
+            does=f"verify the snapshot in memory (where that is short: {member.snapshot_file}), "
+            f"restore it into {member.staging_dir}",
         )
     yield PlannedStep(
         phase="gate", member=None, does="compare the ids written in the staged directories' WAL"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from etcdguard.etcd.stream import TRAILER_BYTES
@@ -14,26 +16,58 @@ from etcdguard.storage.durable import remove_tree
 
 __all__ = ["discard", "owner_of", "snapshot_files", "stage"]
 
+_SPARE_MEMORY = 512 * 1024**2
+
 
 def stage(plan: RestorePlan, members: Sequence[PlannedMember], environment: Environment) -> None:
     """Restore the snapshot into these members' staging directories.
 
-    The plaintext file is removed in any case; half a staging directory is left to ``discard``.
+    The plaintext stands in memory while the tool reads it, or in the planned file where memory is short, and
+    is gone in any case; half a staging directory is left to ``discard``.
     """
     discard(members)
     snapshots = snapshot_files(members)
-    environment.progress.phase("fetch", len(snapshots) * (plan.db_bytes + TRAILER_BYTES))
-    try:
+    size = len(snapshots) * (plan.db_bytes + TRAILER_BYTES)
+    # As much again for the page cache of what the tool writes, so that nobody else is squeezed out.
+    roomy = environment.machine.memory() >= 2 * size + _SPARE_MEMORY
+    environment.progress.phase("fetch", size)
+    with ExitStack() as stack:
+        stands: dict[str, str] = {}
         for snapshot in snapshots:
-            write_private(snapshot, _watched(environment))
+            plaintext = _in_memory(_watched(environment)) if roomy else _in_file(snapshot, environment)
+            stands[str(snapshot)] = stack.enter_context(plaintext)
         environment.progress.phase("stage", None)
-        commands = [(str(environment.tool.path), *member.argv[1:]) for member in members]
+        commands = [
+            (str(environment.tool.path), *(stands.get(word, word) for word in member.argv[1:]))
+            for member in members
+        ]
         environment.run_commands(commands, environment.machine.cpus)
-    finally:
-        _remove_snapshots(members)
     for member in members:
         for place in member.places:
             _make_fit(member, place, root=environment.machine.uid == 0)
+
+
+@contextmanager
+def _in_memory(pieces: Iterator[bytes]) -> Iterator[str]:
+    """A file that has no name and that no disk ever sees; answers a path by which our children open it."""
+    with translating("hold the snapshot in memory"):
+        descriptor = os.memfd_create("etcdguard-snapshot")
+    with os.fdopen(descriptor, "wb") as file:
+        os.fchmod(descriptor, 0o600)
+        for piece in pieces:
+            with translating("hold the snapshot in memory"):
+                file.write(piece)
+        file.flush()
+        yield f"/proc/{os.getpid()}/fd/{descriptor}"
+
+
+@contextmanager
+def _in_file(path: Path, environment: Environment) -> Iterator[str]:
+    try:
+        write_private(path, _watched(environment))
+        yield str(path)
+    finally:
+        _remove(path)
 
 
 def discard(members: Sequence[PlannedMember]) -> None:
@@ -41,18 +75,18 @@ def discard(members: Sequence[PlannedMember]) -> None:
     for place in (place for member in members for place in member.places):
         with translating(f"remove {place.staged}"):
             remove_tree(place.staged)
-    _remove_snapshots(members)
+    for snapshot in snapshot_files(members):
+        _remove(snapshot)
 
 
 def snapshot_files(members: Sequence[PlannedMember]) -> tuple[Path, ...]:
-    """Where the plaintext snapshot stands for these members: once for each host, however many it has."""
+    """Where the plaintext may stand for these members: once for each host, however many it has."""
     return tuple(Path(name) for name in dict.fromkeys(member.snapshot_file for member in members))
 
 
-def _remove_snapshots(members: Sequence[PlannedMember]) -> None:
-    for snapshot in snapshot_files(members):
-        with translating(f"remove {snapshot}"):
-            snapshot.unlink(missing_ok=True)
+def _remove(snapshot: Path) -> None:
+    with translating(f"remove {snapshot}"):
+        snapshot.unlink(missing_ok=True)
 
 
 def _make_fit(member: PlannedMember, place: Place, *, root: bool) -> None:

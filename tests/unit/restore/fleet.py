@@ -158,6 +158,7 @@ class Fleet:
             listening=lambda *_: False,
             holders=lambda _: ("etcd (pid 7)",) if self.services(host).etcd.is_running() else (),
             is_mount=lambda path: path in self.mounts,
+            memory=lambda: _GIB,
             uid=0,
             cpus=2,
         )

@@ -84,6 +84,21 @@ def test_remains_of_a_run_that_was_cut_off_are_cleared(world: World) -> None:
     assert not [path for path in world.files() if ".etcdguard-" in path]
 
 
+@pytest.mark.parametrize("roomy", [True, False])
+def test_the_plaintext_is_written_to_disk_only_where_memory_is_short(world: World, roomy: bool) -> None:
+    seen: list[bool] = []
+
+    def run_commands(commands: Sequence[Sequence[str]], _: int) -> None:
+        seen.extend(Path(member.snapshot_file).exists() for member in world.plan.members)
+        write_members(world.plan, commands)
+
+    needed = 2 * (world.plan.db_bytes + 32) + 512 * 1024**2
+    world.with_machine(memory=lambda: needed if roomy else needed - 1).with_(run_commands=run_commands).run()
+
+    assert seen == [not roomy] * len(NAMES)
+    assert not [path for path in world.files() if ".etcdguard-" in path]
+
+
 def test_a_restore_that_cannot_be_recorded_stands(world: World) -> None:
     def record(_: object) -> None:
         raise RepositoryError("the bucket is gone", hint="x")

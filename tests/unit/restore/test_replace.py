@@ -184,6 +184,7 @@ class World:
             listening=lambda host, port: (host, port) in self.listening,
             holders=lambda _: self.holders,
             is_mount=lambda path: path in self.mounts,
+            memory=lambda: 0,
             uid=os.geteuid(),
             cpus=1,
         )

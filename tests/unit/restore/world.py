@@ -81,6 +81,7 @@ class World:
                 listening=lambda *_: False,
                 holders=lambda _: (),
                 is_mount=lambda _: False,
+                memory=lambda: 0,
                 uid=0,
                 cpus=2,
             ),
