@@ -135,9 +135,13 @@ class Bucket:
         return {name: value for name, value in settings.items() if value is not None}
 
     def integrity(self, data: bytes) -> dict[str, Any]:
-        """S3 refuses locked objects without a checksum; Content-MD5 is the one every store understands."""
-        if self.options.object_lock is None or self.options.checksums == "when_supported":
-            return {}
+        """What lets the store refuse bytes that changed on the way; Content-MD5 every store understands.
+
+        boto3's signature covers the body too, but not every store compares it. S3 demands a checksum for
+        locked objects.
+        """
+        if self.options.checksums == "when_supported":
+            return {}  # boto3 adds one of its own
         digest = hashlib.md5(data, usedforsecurity=False).digest()
         return {"ContentMD5": base64.b64encode(digest).decode()}
 

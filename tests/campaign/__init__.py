@@ -1,1 +1,1 @@
-"""The fault campaign: every fault at every phase boundary of a restore over real hosts; `make campaign`."""
+"""The fault campaigns, `make campaign`: restores over real hosts, and (``storage``) requests to a store."""

@@ -11,10 +11,11 @@ import http.server
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
+from typing import TypeAlias
 from urllib.parse import urlsplit
 
 __all__ = ["FaultProxy", "HttpFault", "fault_proxy"]
@@ -31,21 +32,30 @@ class HttpFault(Enum):
     DELAY = "answered only after the client's timeout, not forwarded"
     GARBAGE = "200 with a page that is not S3's, not forwarded"
     REDIRECT = "301 PermanentRedirect to another region, not forwarded"
+    DENIED = "403 AccessDenied, not forwarded"
+    FLIPPED_ANSWER = "forwarded; one bit in the middle of the answer's body is another"
+    FLIPPED_REQUEST = "forwarded with one bit in the middle of its body another"
+    STALE = "the answer that the same request got when the proxy was told to remember, not forwarded"
+    SLOW = "forwarded; the first 2000 bytes of the answer come at 1 kB a second"
 
 
 _ANSWERS = {
     HttpFault.INTERNAL_ERROR: (500, "<Error><Code>InternalError</Code><Message>We erred.</Message></Error>"),
     HttpFault.SLOW_DOWN: (503, "<Error><Code>SlowDown</Code><Message>Reduce your rate.</Message></Error>"),
     HttpFault.GARBAGE: (200, "<html><body>Please sign in.</body></html>"),
+    HttpFault.DENIED: (403, "<Error><Code>AccessDenied</Code><Message>Not you.</Message></Error>"),
     HttpFault.REDIRECT: (301, "<Error><Code>PermanentRedirect</Code><Message>Elsewhere.</Message></Error>"),
 }
+
+
+_Answer: TypeAlias = tuple[int, dict[str, str], bytes]
+"""Status, headers and body."""
 
 
 @dataclass
 class _Planned:
     fault: HttpFault
-    method: str
-    path: str
+    meets: Callable[[str, str], bool]
     skip: int
     times: int
 
@@ -61,13 +71,22 @@ class FaultProxy:
         self.upstream = upstream
         self.requests: list[str] = []
         """``METHOD path`` of every request that came in."""
+        self.remembers = False
+        """Whether answers are kept for STALE."""
+        self.memory: dict[str, _Answer] = {}
         self._plan: list[_Planned] = []
         self._lock = threading.Lock()
 
     def plan(self, fault: HttpFault, method: str, path: str = "", *, skip: int = 0, times: int = 1) -> None:
         """Meet the next ``times`` requests of ``method`` whose path and query contain ``path``."""
+        self.plan_for(fault, lambda verb, there: verb == method and path in there, skip=skip, times=times)
+
+    def plan_for(
+        self, fault: HttpFault, meets: Callable[[str, str], bool], *, skip: int = 0, times: int = 1
+    ) -> None:
+        """The same for requests that ``meets`` picks by method and path."""
         with self._lock:
-            self._plan.append(_Planned(fault, method, path, skip, times))
+            self._plan.append(_Planned(fault, meets, skip, times))
 
     def recover(self) -> None:
         """Forget every fault that is still planned."""
@@ -79,7 +98,7 @@ class FaultProxy:
         with self._lock:
             self.requests.append(f"{method} {path}")
             for planned in self._plan:
-                if planned.method == method and planned.path in path:
+                if planned.meets(method, path):
                     if planned.skip:
                         planned.skip -= 1
                         return None
@@ -130,15 +149,29 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             status, text = _ANSWERS[fault]
             self._answer(status, {"x-amz-bucket-region": "eu-north-1"}, text.encode(), cut=False)
         else:
-            status, headers, answer = self._forward(body)
-            if fault is HttpFault.LOST_ACK:
-                self._hang_up()
-            else:
-                self._answer(status, headers, answer, cut=fault is HttpFault.CUT_BODY)
+            self._pass_on(body, fault)
+
+    def _pass_on(self, body: bytes, fault: HttpFault | None) -> None:
+        proxy = self.server.proxy
+        if fault is HttpFault.STALE and self.path in proxy.memory:
+            status, headers, answer = proxy.memory[self.path]
+        else:
+            sent = _flipped(body) if fault is HttpFault.FLIPPED_REQUEST else body
+            status, headers, answer = self._forward(sent)
+        if proxy.remembers and self.command == "GET":
+            proxy.memory[self.path] = (status, dict(headers), answer)
+        if fault is HttpFault.LOST_ACK:
+            self._hang_up()
+            return
+        if fault is HttpFault.FLIPPED_ANSWER:
+            answer = _flipped(answer)
+        self._answer(
+            status, dict(headers), answer, cut=fault is HttpFault.CUT_BODY, slow=fault is HttpFault.SLOW
+        )
 
     do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _serve  # noqa: N815
 
-    def _forward(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
+    def _forward(self, body: bytes) -> _Answer:
         there = urlsplit(self.server.proxy.upstream)
         connection = http.client.HTTPConnection(there.hostname or "", there.port, timeout=60)
         try:
@@ -153,13 +186,22 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         finally:
             connection.close()
 
-    def _answer(self, status: int, headers: dict[str, str], body: bytes, *, cut: bool) -> None:
+    def _answer(
+        self, status: int, headers: dict[str, str], body: bytes, *, cut: bool, slow: bool = False
+    ) -> None:
         self.send_response_only(status)
         length = headers.pop("Content-Length", str(len(body)))  # of HEAD: the object's, without a body
         for name, value in {**headers, "Content-Length": length}.items():
             self.send_header(name, value)
         self.end_headers()
-        if self.command != "HEAD":
+        if self.command == "HEAD":
+            return
+        if slow:
+            for start in range(0, min(len(body), _SLOW_BYTES), _SLOW_PIECE):
+                time.sleep(_SLOW_PIECE / 1000)
+                self.wfile.write(body[start : start + _SLOW_PIECE])
+            body = body[_SLOW_BYTES:]
+        if body:
             self.wfile.write(body[: len(body) // 2] if cut else body)
         if cut:
             self._hang_up()
@@ -173,4 +215,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         """Keep the test's output clean."""
 
 
+def _flipped(body: bytes) -> bytes:
+    changed = bytearray(body)
+    changed[len(changed) // 2] ^= 0x01
+    return bytes(changed)
+
+
+_SLOW_BYTES, _SLOW_PIECE = 2000, 200
 _HOP_BY_HOP = {"connection", "transfer-encoding", "keep-alive"}
