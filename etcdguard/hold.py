@@ -74,11 +74,11 @@ class Keeper:
     def _read(self, backup_id: str, key: str) -> Hold:
         try:
             document = json.loads(read_small(self._catalog.store, key))
-        except (ValueError, Corruption, ObjectNotFound):
+        except (ValueError, RecursionError, Corruption, ObjectNotFound):
             document = None
         known = document if isinstance(document, dict) and document.get("format") == HOLD_FORMAT else {}
         text = {
-            name: value if isinstance(value := known.get(name), str) else None
+            name: _printable(value) if isinstance(value := known.get(name), str) else None
             for name in ("reason", "at", "actor")
         }
         return Hold(backup_id, **text)
@@ -86,3 +86,8 @@ class Keeper:
     def _record(self, change: str, backup_id: str, reason: str, at: datetime, actor: str) -> None:
         facts = {"change": change, "id": backup_id, "reason": reason}
         self._catalog.trail.record("hold", facts, at=at, actor=actor, signer=self._signer)
+
+
+def _printable(text: str) -> str:
+    """Nobody signs a hold: whoever may write there must not write to the terminals of those who list it."""
+    return "".join(each if each.isprintable() else "?" for each in text)

@@ -50,7 +50,7 @@ class Ledger:
         try:
             document = json.loads(raw)
             return Decision(slot, str(document["backup"]), str(document["node"]))
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise Corruption(
                 f"repository {self._store.name}: the record of slot {slot} is unreadable",
                 hint="delete it if no backup names this slot; 'etcdguard list' shows the backups",

@@ -12,6 +12,9 @@ from etcdguard.errors import ConfigError
 
 __all__ = ["Document", "Where", "dotted", "read_document"]
 
+_DEEPEST = 20
+"""Levels of YAML; a configuration has six."""
+
 Where = tuple[str | int, ...]
 """The place of a value: keys and list indexes from the root."""
 
@@ -50,8 +53,16 @@ def read_document(text: str, source: str) -> Document:
 
 
 def _refuse_indirection(text: str, source: str) -> None:
-    """Aliases and tags make one text mean another, and an alias can grow a small file without bound."""
+    """Aliases and tags make one text mean another, and an alias can grow a small file without bound.
+
+    So can depth: the parser takes time by its square.
+    """
+    depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _DEEPEST:
+            line = event.start_mark.line + 1 if event.start_mark is not None else 1
+            raise _error(f"{source}:{line}", f"nested deeper than {_DEEPEST} levels")
         alias = isinstance(event, yaml.AliasEvent)
         if alias or getattr(event, "tag", None) is not None:
             what = "aliases (*name)" if alias else "tags (!name)"

@@ -140,12 +140,18 @@ def parse_leaf(page: bytes) -> Leaf:
     if PAGE_HEADER_SIZE + count * ELEMENT_SIZE > len(page):
         raise BoltError(f"a leaf page claims {count} elements, more than it has room for")
     keys, values, buckets = [], [], []
+    room = (
+        len(page) - PAGE_HEADER_SIZE - count * ELEMENT_SIZE
+    )  # elements that shared bytes could fill any memory
     for index in range(count):
         at = PAGE_HEADER_SIZE + index * ELEMENT_SIZE
         element_flags, pos, key_size, value_size = _LEAF_ELEMENT.unpack_from(page, at)
         key_at = at + pos
         if key_at + key_size + value_size > len(page):
             raise BoltError("a leaf element points outside its page")
+        room -= key_size + value_size
+        if room < 0:
+            raise BoltError("the elements of a leaf page overlap")
         keys.append(page[key_at : key_at + key_size])
         values.append(page[key_at + key_size : key_at + key_size + value_size])
         buckets.append(bool(element_flags & BUCKET_LEAF))

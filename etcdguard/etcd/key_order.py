@@ -40,12 +40,17 @@ class KeyOrder:
     def leaf(self, number: int, block: bytes, start: int, end: int, count: int) -> None:
         """Check one leaf by itself; what is wrong is held against it only if it proves reachable."""
         first = previous = b""
+        room = end - start - PAGE_HEADER_SIZE - count * ELEMENT_SIZE
         for index in range(count):
             at = start + PAGE_HEADER_SIZE + index * ELEMENT_SIZE
             pos, size = _POS_KSIZE.unpack_from(block, at + 4)
             key = block[at + pos : at + pos + size]
             if at + pos + size > end or len(key) != size:
                 self._unsound[number] = "an element points outside its page"
+                return
+            room -= size
+            if room < 0:
+                self._unsound[number] = "elements overlap"
                 return
             if index == 0:
                 first = key

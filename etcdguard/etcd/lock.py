@@ -242,5 +242,5 @@ def _read(value: bytes) -> Holder:
     try:
         told = json.loads(value)
         return Holder(str(told["owner"]), str(told["since"]))
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         return Holder("somebody who left no name", "an unknown time")

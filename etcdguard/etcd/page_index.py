@@ -39,8 +39,14 @@ _HEAD_BYTES = 2 * 65536
 _MAX_EXTENT = 64 * 1024 * 1024
 """A leaf with its overflow pages; etcd's largest request is far smaller."""
 
+_MAX_SYSTEM_PAGE = _HEAD_BYTES
+"""No leaf of the root bucket or of ``meta`` comes near; larger look-alikes are not worth a copy."""
+
 _MOST_OVERFLOW = (1 << 14) - 1
 """Pages behind a page; with pages of 4 KiB and more, no more fit into ``_MAX_EXTENT``."""
+
+_MOST_VISITS = 2
+"""Of a page: to count its elements, and again for the newest revision or for what ``meta`` says."""
 
 _POS_KSIZE = struct.Struct("<II")
 
@@ -105,6 +111,8 @@ class PageIndex:
         self._kept_bytes = 0
         self._budget = budget
         self._root_known = False
+        self._elements = 0
+        self._visited = 0
         self._order = KeyOrder() if check_order else None
 
     def update(self, data: bytes) -> None:
@@ -169,6 +177,9 @@ class PageIndex:
             count = (word >> 16) & 0xFFFF
             if start + PAGE_HEADER_SIZE + count * ELEMENT_SIZE > end:
                 continue
+            self._elements += count
+            if self._elements * ELEMENT_SIZE > self._received:
+                raise BoltError("the pages claim more elements than there is room for: they overlap")
             words[index] = word >> 14 | flags
             if flags == BRANCH:
                 self._branch(first + index, words64[start // 8 : end // 8], count)
@@ -197,7 +208,7 @@ class PageIndex:
         revision = 0
         if key_at + key_size <= end and revision_key_size(block, key_at, key_size):
             revision = main_revision(block, key_at)
-        elif not self._root_known:
+        elif not self._root_known and end - start <= _MAX_SYSTEM_PAGE:
             self._keep(number, block[start:end])
         if self._order is not None:
             self._order.leaf(number, block, start, end, count)
@@ -231,12 +242,11 @@ class PageIndex:
     def _leaf_runs(self, root: int) -> Iterator[Sequence[int]]:
         """Leaf page numbers under ``root`` in key order, siblings together."""
         stack: list[Sequence[int]] = [[root]]
-        visited = 0
         while stack:
             siblings = stack.pop()
-            visited += len(siblings)
-            if visited > len(self._words):
-                raise BoltError("a tree refers to more pages than there are: it is circular")
+            self._visited += len(siblings)
+            if self._visited > _MOST_VISITS * len(self._words):
+                raise BoltError("the trees refer to more pages than there are: one is circular, or shared")
             flags = {self._flags(number) for number in siblings}
             if flags == {LEAF}:
                 yield siblings

@@ -266,7 +266,7 @@ def read_plan(data: bytes) -> RestorePlan:
     """Read a plan file back; raises Refused when it is anything but what ``write_plan`` wrote."""
     try:
         document = json.loads(data)
-    except ValueError as e:
+    except (ValueError, RecursionError) as e:
         raise Refused("the file is not a restore plan", hint=_HINT) from e
     return read_plan_document(document)
 

@@ -192,7 +192,7 @@ def read_progress(data: bytes) -> StepProgress | None:
     """Read a line that tells progress; None for any other, which ``read_answer`` judges. Raises Refused."""
     try:
         body = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(body, dict) or "progress" not in body:
         return None
@@ -203,7 +203,7 @@ def read_progress(data: bytes) -> StepProgress | None:
 def _read(data: bytes, what: str, *, hint: str) -> Mapping[str, Any]:
     try:
         body = json.loads(data)
-    except ValueError as e:
+    except (ValueError, RecursionError) as e:
         raise Refused(f"the {what} is not JSON", hint=hint) from e
     if not isinstance(body, dict) or "protocol" not in body:
         raise Refused(f"the {what} is not one of etcdguard's", hint=hint)
