@@ -225,6 +225,7 @@ class Pruner:
             part = plan.remove[start : start + _EVENT_BACKUPS]
             removing = [{"id": one.id, "reason": one.reason, "sequence": one.sequence} for one in part]
             self._record({"phase": "begun", "policy": self._policy.facts, "remove": removing})
+        going_ids = {one.id for one in plan.remove}
         removed, kept, orphans = [], [], []
         uploads = 0
         failed: dict[str, EtcdGuardError] = {}
@@ -256,7 +257,7 @@ class Pruner:
                 uploads += 1
             except EtcdGuardError as error:
                 failed[upload.key] = error
-        stayed = [one.id for one in kept] + [one.id for one in plan.remove if one.id in failed]
+        stayed = [one.id for one in kept] + [one for one in failed if one in going_ids and self._stands(one)]
         if stayed:
             self._record({"phase": "ended", "stayed": stayed})
         return PruneResult(tuple(removed), tuple(kept), tuple(orphans), uploads, failed)
@@ -286,6 +287,13 @@ class Pruner:
             return False
         self._store.delete(key)
         return True
+
+    def _stands(self, backup_id: str) -> bool:
+        """Whether a backup that could not be removed to the end still is one, as far as can be told."""
+        try:
+            return self._exists(self._layout.manifest(backup_id))
+        except EtcdGuardError:
+            return True
 
     def _exists(self, key: str) -> bool:
         try:

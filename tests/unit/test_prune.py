@@ -287,6 +287,14 @@ def test_what_fails_does_not_hold_up_the_rest(scene: Scene) -> None:
     assert violations(scene.store) == []
 
 
+def test_what_lost_its_manifest_did_not_stay(scene: Scene) -> None:
+    """The record of what stayed is believed: a backup that is half gone is none any more."""
+    faulty = FaultyStore(scene.store, [Rule(Fault.DENIED, "delete", f"{scene.ids[1]}/snapshot", times=None)])
+    assert set(scene.prune(faulty).failed) == {scene.ids[1]}
+    assert scene.listed() == scene.ids[3:]
+    assert [event["phase"] for event in catalog_of(scene.store).trail.events("prune")] == ["begun"]
+
+
 def test_another_prune_at_the_same_time_is_harmless(scene: Scene) -> None:
     first, second = scene.pruner(), scene.pruner()
     plans = [pruner.plan(scene.clock.now()) for pruner in (first, second)]

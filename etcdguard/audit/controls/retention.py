@@ -108,10 +108,11 @@ def _kept(history: History, policy: Policy, at: datetime) -> dict[str, tuple[str
 
 
 def _was_there(known: Known, at: datetime) -> bool:
-    arrived = known.created_at if known.announced is None else known.announced.at
-    if known.stored is not None and known.stored.signature not in ("valid", None):
-        return False  # it was not judged, and took no other's place
-    return arrived <= at and (known.deletion is None or known.deletion.at >= at)
+    """Whether it may have been: one more can only take the place of others, never protect them."""
+    if known.stored is not None:
+        judged = known.stored.signature in ("valid", None)  # what is not judged takes no other's place
+        return judged and known.created_at <= at
+    return known.created_at <= at and (known.deletion is None or known.deletion.at >= at)
 
 
 def _verified(history: History, at: datetime) -> set[str]:
