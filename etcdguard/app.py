@@ -157,20 +157,24 @@ class App:
         return found
 
     def first_catalog(self, name: str | None, use: Callable[[Catalog], _Answer]) -> _Answer:
+        """``use`` the cluster's catalog in the first repository that can answer: see first_store."""
+        return self.first_store(name, lambda store: use(self.catalog_of(store)))
+
+    def first_store(self, name: str | None, use: Callable[[RepositoryStore], _Answer]) -> _Answer:
         """``use`` the first repository that can answer, in configured order, saying why one was passed over.
 
         Raises the first repository's error when none can.
         """
         first_error: EtcdGuardError | None = None
-        catalogs = self.catalogs(name)
-        for catalog in catalogs:
+        stores = [self.store(repository) for repository in self.repositories(name)]
+        for store in stores:
             try:
-                return use(catalog)
+                return use(store)
             except RepositoryError as error:
                 if first_error is None:
                     first_error = error
-                if len(catalogs) > 1:  # the only one's error is the command's
-                    _log.warning("repository.failed", repository=catalog.store.name, error=error.message)
+                if len(stores) > 1:  # the only one's error is the command's
+                    _log.warning("repository.failed", repository=store.name, error=error.message)
         if first_error is None:
             raise ConfigError("no repository is configured", hint="add one under `repositories:`")
         raise first_error

@@ -16,13 +16,14 @@ from etcdguard.backup.upload import abort_orphans, upload_object
 from etcdguard.catalog.catalog import Catalog
 from etcdguard.catalog.chain import Link, next_position
 from etcdguard.catalog.codec import decode_manifest, encode_manifest, manifest_digest
+from etcdguard.catalog.reading import read_small
 from etcdguard.clock import Clock
 from etcdguard.crypto.signing import SigningKey
-from etcdguard.errors import Corruption, EtcdGuardError, RepositoryError, StoreUnavailable
+from etcdguard.errors import Corruption, EtcdGuardError, ObjectNotFound, RepositoryError, StoreUnavailable
 from etcdguard.log import get_logger
 from etcdguard.model import FORMAT, Manifest, Tool
 from etcdguard.progress import Progress
-from etcdguard.storage.base import UploadJanitor
+from etcdguard.storage.base import ObjectStore, UploadJanitor
 
 __all__ = ["Delivery", "Destination", "Shipper"]
 
@@ -164,6 +165,9 @@ class Shipper:
         self, there: Destination, entry: SpoolEntry, backup: SpooledBackup, progress: Progress
     ) -> None:
         layout = there.catalog.layout
+        frozen = entry.frozen()
+        if frozen is not None and _holds(there.catalog.store, layout.manifest(backup.id), frozen[0]):
+            return  # committed by a run that died before it noted so: never touched again
         key = layout.absolute(backup.stored.key)
         abort_orphans(there.janitor, layout.folder, key, self._clock.now())
         upload_object(there.catalog.store, key, entry.object_path, backup.stored, progress)
@@ -317,3 +321,10 @@ class Shipper:
                 _log.info("backup.delivered", backup=backup_id, repository=name)
             else:
                 _log.warning("backup.delivery_failed", backup=backup_id, repository=name, error=error.message)
+
+
+def _holds(store: ObjectStore, key: str, data: bytes) -> bool:
+    try:
+        return read_small(store, key) == data
+    except ObjectNotFound:
+        return False

@@ -27,6 +27,7 @@ _MOST_FINDINGS = 30
       etcdguard audit --from 2026-10-01 --to 2026-10-31 -o json
       etcdguard audit --from 90d --rpo 2h
       etcdguard audit -o html --file report.html --sign
+      etcdguard audit --all-clusters -o json
     """,
 )
 @click.option(
@@ -40,6 +41,7 @@ _MOST_FINDINGS = 30
     "--rpo", metavar="DURATION", help="Longest time between backups (default: 1.5 times the schedule's)."
 )
 @click.option("--repository", metavar="NAME", help="Only this repository (default: every configured one).")
+@click.option("--all-clusters", is_flag=True, help="Every cluster that the repositories hold backups of.")
 @click.option(
     "-o",
     "--output",
@@ -63,6 +65,7 @@ def command(
     end: str | None,
     rpo: str | None,
     repository: str | None,
+    all_clusters: bool,
     form: Literal["table", "json", "yaml", "html"],
     target: Path | None,
     sign: bool,
@@ -88,7 +91,7 @@ def command(
         objective = None if rpo is None else parse_duration(rpo)
     except Invalid as error:
         raise UsageError(error.message, hint=error.hint) from error
-    document = audit(app, period, now, repository=repository, rpo=objective)
+    document = audit(app, period, now, repository=repository, rpo=objective, every_cluster=all_clusters)
     text = page(document) if form == "html" else render(document, form, _table)
     if target is None:
         emit(text, session.env)

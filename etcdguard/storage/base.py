@@ -14,6 +14,7 @@ __all__ = [
     "ObjectStore",
     "RepositoryStore",
     "StaleUpload",
+    "Surveyor",
     "UploadJanitor",
 ]
 
@@ -123,5 +124,16 @@ class Custodian(Protocol):
         """What the store's own clock says; None where that is this machine's."""
 
 
-class RepositoryStore(ObjectStore, UploadJanitor, Custodian, Protocol):
+class Surveyor(Protocol):
+    """Finds out what a store is divided into. Every ObjectStore here is one too."""
+
+    def folders(self, prefix: str) -> Sequence[str]:
+        """The next part, in order, of all keys that go on below ``prefix``: complete, or raises.
+
+        ``prefix`` is empty or ends with a slash; ``["a", "b"]`` for ``""`` and the keys ``a/1``, ``a/2/3``,
+        ``b/4`` and ``c``. A folder whose last key was deleted may be among them.
+        """
+
+
+class RepositoryStore(ObjectStore, UploadJanitor, Custodian, Surveyor, Protocol):
     """What every implementation here is."""

@@ -98,6 +98,19 @@ class FileStore:
             self._require_root()  # last: a disk that went away meanwhile must not pass for empty folders
         return iter(found)
 
+    def folders(self, prefix: str) -> Sequence[str]:
+        """See Surveyor. A folder without a file is none."""
+        check_prefix(prefix)
+        with translating(self.name, "list", prefix or "/"):
+            try:
+                entries = list(os.scandir(self.path / prefix))
+            except (FileNotFoundError, NotADirectoryError):
+                entries = []
+            found = sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+            found = [name for name in found if next(self._walk(f"{prefix}{name}"), None) is not None]
+            self._require_root()
+        return [name for name in found if prefix or name != RESERVED]
+
     def delete(self, key: str) -> None:
         """See ObjectStore."""
         path = self.path / check_key(key)

@@ -71,6 +71,11 @@ class MemoryStore:
             ]
         return iter(sorted(found, key=lambda info: info.key))
 
+    def folders(self, prefix: str) -> Sequence[str]:
+        """See Surveyor."""
+        rests = (info.key[len(prefix) :] for info in self.list(prefix))
+        return sorted({rest.partition("/")[0] for rest in rests if "/" in rest})
+
     def delete(self, key: str) -> None:
         """See ObjectStore."""
         check_key(key)

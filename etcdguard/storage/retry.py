@@ -118,6 +118,10 @@ class RetryingStore:
         """See ObjectStore. Begun anew after a fault: half a listing is never handed out."""
         return self.insist(lambda: iter(tuple(self._inner.list(prefix))))
 
+    def folders(self, prefix: str) -> Sequence[str]:
+        """See Surveyor."""
+        return self.insist(lambda: self._inner.folders(prefix))
+
     def delete(self, key: str) -> None:
         """See ObjectStore."""
         self.insist(lambda: self._inner.delete(key))

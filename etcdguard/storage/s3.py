@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ObjectLock", "S3Options", "S3Store"]
 
+_SMALL_BYTES = 2 * PIECE_BYTES
+"""So much may be in memory at once."""
+
 
 class S3Store:
     """Objects under ``options.prefix`` of one bucket. Retries nothing: wrap it in a RetryingStore.
@@ -65,6 +68,11 @@ class S3Store:
         if length == 0:
             self.head(key)  # S3 has no empty ranges, but a missing object must still be told
             return
+        if offset == 0 and length is not None and length <= _SMALL_BYTES:
+            data = self._bucket.quick.read(self._bucket.path(key), length)
+            if data is not None:
+                yield from (data[at : at + PIECE_BYTES] for at in range(0, len(data), PIECE_BYTES))
+                return
         response = self._request(key, offset, length)
         if response is None:
             return
@@ -102,6 +110,20 @@ class S3Store:
                     if not entry["Key"].endswith("/")  # folder markers, as S3 consoles leave them
                 ]
         return iter(sorted(found, key=lambda info: info.key))
+
+    def folders(self, prefix: str) -> Sequence[str]:
+        """See Surveyor."""
+        check_prefix(prefix)
+        found: list[str] = []
+        with self._bucket.translating("list", prefix or "/"):
+            pages = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self._bucket.options.bucket, Prefix=self._bucket.path(prefix), Delimiter="/"
+            )
+            for page in pages:
+                if self._bucket.field(page, "IsTruncated", "list", prefix or "/"):
+                    self._bucket.field(page, "NextContinuationToken", "list", prefix or "/")
+                found += [entry["Prefix"] for entry in page.get("CommonPrefixes", [])]
+        return sorted(self._bucket.key(path)[len(prefix) : -1] for path in found)
 
     def delete(self, key: str) -> None:
         """See ObjectStore."""

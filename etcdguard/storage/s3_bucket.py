@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,6 +17,7 @@ from botocore.config import Config
 
 from etcdguard.errors import ObjectNotFound, RepositoryError, StoreUnavailable
 from etcdguard.storage.s3_errors import FOREIGN, code_of, translate
+from etcdguard.storage.s3_quick import QuickReader
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -70,7 +72,7 @@ class S3Options:
     """Seconds."""
     read_timeout: float = 60.0
     """Seconds without a byte from the store."""
-    max_pool_connections: int = 16
+    max_pool_connections: int = 32
 
     @property
     def checksums(self) -> Literal["when_required", "when_supported"]:
@@ -156,6 +158,11 @@ class Bucket:
         except FOREIGN as e:
             raise translate(e, self._where, doing) from e
 
+    @cached_property
+    def quick(self) -> QuickReader:
+        """For small objects."""
+        return QuickReader(self.client, self._session, self.options)
+
     def _connect(self, session: boto3.Session | None) -> S3Client:
         o = self.options
         config = Config(
@@ -169,7 +176,8 @@ class Bucket:
             response_checksum_validation=o.checksums,
         )
         try:
-            client = (session or boto3.Session()).client(
+            self._session = session or boto3.Session()
+            client = self._session.client(
                 "s3",
                 region_name=o.region,
                 endpoint_url=o.endpoint_url,

@@ -33,6 +33,17 @@ def test_objects_are_dated_by_the_store(store: RepositoryStore) -> None:
         assert abs(head - modified) < timedelta(seconds=1)  # a listing may show fractions
 
 
+def test_the_folders_of_a_store(store: RepositoryStore) -> None:
+    keys = ("a/1", "a/2/3", "a/2/4", "b-c/backups/x", "b/4", "c")
+    assert list(store.folders("")) == []
+    for key in keys:
+        store.put(key, b"1")
+    assert list(store.folders("")) == ["a", "b", "b-c"]
+    assert list(store.folders("a/")) == ["2"]
+    assert list(store.folders("c/")) == []
+    assert list(store.folders("nowhere/")) == []
+
+
 def test_the_time_of_a_store_is_that_of_its_clock(store: RepositoryStore) -> None:
     time = store.time()
     assert (time is None) != isinstance(store, S3Store)

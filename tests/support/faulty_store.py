@@ -16,7 +16,7 @@ __all__ = ["Fault", "FaultyStore", "Operation", "Rule", "SimulatedCrash"]
 
 Operation = Literal[
     "put", "get", "head", "list", "delete", "multipart", "write_part", "complete", "abort",
-    "stale_uploads", "abort_upload", "locked_until", "time",
+    "stale_uploads", "abort_upload", "locked_until", "time", "folders",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -120,6 +120,10 @@ class FaultyStore:
     def locked_until(self, key: str) -> datetime | None:
         """See Custodian."""
         return self.perform("locked_until", key, lambda: self._inner.locked_until(key))
+
+    def folders(self, prefix: str) -> Sequence[str]:
+        """See Surveyor."""
+        return self.perform("folders", prefix, lambda: self._inner.folders(prefix))
 
     def time(self) -> datetime | None:
         """See Custodian."""

@@ -39,12 +39,14 @@ class Scene:
         folder: Path,
         *names: str,
         promise: Promise = PROMISE,
+        cluster: str = CLUSTER,
         stores: Sequence[RepositoryStore] | None = None,
     ) -> None:
         self.clock = ManualClock()
         self.promise = promise
         self.stores = list(stores or [MemoryStore(name, now=self.clock.now) for name in names or ("one",)])
-        self.node = Node(folder / "spool", clock=self.clock, promise=promise)
+        self.node = Node(folder / f"spool-{cluster}", clock=self.clock, cluster=cluster, promise=promise)
+        self.cluster = cluster
         self.ids: list[str] = []
         self._revision = 20
 
@@ -53,7 +55,7 @@ class Scene:
         return self.stores[0]
 
     def catalog(self, number: int = 0) -> Catalog:
-        return Catalog(self.stores[number], CLUSTER, TRUSTED)
+        return Catalog(self.stores[number], self.cluster, TRUSTED)
 
     # -- what happens ------------------------------------------------------------------------------------
 
@@ -118,11 +120,11 @@ class Scene:
         return self.catalog().layout.manifest(backup_id)
 
     def object_key(self, backup_id: str) -> str:
-        return f"{CLUSTER}/backups/{backup_id}/snapshot.db.zst.age"
+        return f"{self.cluster}/backups/{backup_id}/snapshot.db.zst.age"
 
     def folder(self, backup_id: str) -> dict[str, bytes]:
         """Everything of a backup, by key."""
-        prefix = f"{CLUSTER}/backups/{backup_id}/"
+        prefix = f"{self.cluster}/backups/{backup_id}/"
         return {info.key: self.read(info.key) for info in self.store.list(prefix)}
 
     def events(self, kind: str) -> list[str]:
@@ -141,8 +143,10 @@ class Scene:
         now = self.clock.moment
         period = Span(start, now)
         expected = expectation or Expectation(self.promise, must_be_signed=True)
-        facts = [gather(Catalog(store, CLUSTER, TRUSTED), store, period, now, lock) for store in self.stores]
-        return Case(CLUSTER, period, now, expected, tuple(tell(one) for one in facts))
+        facts = [
+            gather(Catalog(store, self.cluster, TRUSTED), store, period, now, lock) for store in self.stores
+        ]
+        return Case(self.cluster, period, now, expected, tuple(tell(one) for one in facts))
 
     def report(self, **arguments: Any) -> dict[str, Any]:
         return audited(self.case(**arguments))

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from etcdguard.audit.promise import Promise
 from etcdguard.storage.file import FileStore
 from tests.support.backups import CLUSTER, IDENTITY, SIGNER
 from tests.unit.audit.scenes import DAY, Scene
@@ -102,6 +103,44 @@ def test_a_period_without_backups_is_an_honest_empty_report(audit: Any, tmp_path
         "slot-missed",
         "no-backup",
     }
+
+
+def test_all_clusters(audit: Any, scene: Scene, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each by what its own trail promised; what is foreign in the bucket is nobody's."""
+    other = Scene(tmp_path, stores=scene.stores, cluster="staging", promise=Promise())
+    other.to(scene.clock.moment - 5 * DAY)
+    lonely = other.backup(scheduled=False)
+    scene.store.put("postgres/backups/base/1", b"not ours")
+    scene.store.put("photo.jpg", b"not ours")
+    document = json.loads(audit("--all-clusters", "-o", "json"))
+    checked(document)
+    assert [(one["name"], one["outcome"]) for one in document["clusters"]] == [
+        ("prod", "PASS"),
+        ("staging", "PASS"),
+    ]
+    assert "cluster staging: PASS" in audit("--all-clusters")
+    assert 'href="#staging"' in audit("--all-clusters", "-o", "html")
+
+    assert run("--config", tmp_path / "config.yaml", "list", "--all-clusters", "-o", "json") == 0
+    listed = [(one["cluster"], one["id"]) for one in json.loads(capsys.readouterr().out)["backups"]]
+    assert listed == [*(("prod", one) for one in scene.ids), ("staging", lonely)]
+    assert run("--config", tmp_path / "config.yaml", "list", "--all-clusters") == 0
+    assert capsys.readouterr().out.startswith("CLUSTER  ID")
+
+    other.store.delete(other.manifest_key(lonely))
+    assert "manifest-missing" in audit("--all-clusters", code=13), "a cluster whose only backup is gone"
+
+
+def test_a_foreign_prefix(audit: Any, scene: Scene, tmp_path: Path) -> None:
+    foreign = FileStore.create("foreign", tmp_path / "foreign")
+    foreign.put("prod/backups/base.tar", b"not ours")
+    foreign.put("photos/1.jpg", b"not ours")
+    configure(tmp_path, repositories=[{"name": "foreign", "file": {"path": "foreign"}}])
+    document = json.loads(audit("-o", "json", code=14))
+    codes = {one["code"] for control in document["clusters"][0]["controls"] for one in control["findings"]}
+    assert codes == {"unknown-object", "slot-missed", "no-backup"}
+    assert document["clusters"][0]["backups"] == []
+    assert "holds no cluster's backups" in audit("--all-clusters", code=10)
 
 
 @pytest.mark.parametrize(

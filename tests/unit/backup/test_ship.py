@@ -161,6 +161,21 @@ def test_one_repository_down_does_not_hold_up_the_other(scene: Scene, rule: Rule
     assert scene.node.spool.entries() == []
 
 
+def test_what_was_committed_is_not_written_again(scene: Scene) -> None:
+    """The run died when the manifest was there, and before it noted so."""
+    one = MemoryStore("one")
+    entry = scene.entry(5, "one")
+    announcing = Rule(Fault.TIMEOUT, "put", key="/events/")
+    assert set(scene.ship(entry, FaultyStore(one, [announcing])).failed) == {"one"}
+    watched = FaultyStore(one)
+    assert scene.ship(entry, watched).failed == {}
+    written = [key for operation, key in watched.operations if operation == "put" and "/events/" not in key]
+    assert [key.rpartition("/")[2] for key in written] == ["manifest.json.sig", "manifest.json"], (
+        "create-only"
+    )
+    assert len(announced(one)) == 1
+
+
 def test_nothing_reachable_gives_no_place_in_the_chain(scene: Scene) -> None:
     entry = scene.entry(5, "one", "two")
     down = Rule(Fault.TIMEOUT, "stale_uploads")
