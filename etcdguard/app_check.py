@@ -24,8 +24,10 @@ from etcdguard.maintenance.checks.facts import SizePoint
 from etcdguard.maintenance.checks.gather import Gatherer, Sources
 from etcdguard.maintenance.checks.judge import judge_cluster
 from etcdguard.maintenance.checks.trust import certificates
+from etcdguard.maintenance.lock_check import WantedLock, check_object_lock
 from etcdguard.maintenance.repository_check import check_repository
 from etcdguard.maintenance.results import CheckResult, Outcome
+from etcdguard.model import Manifest
 from etcdguard.readiness import Key, Prospect, judge_readiness, newest
 from etcdguard.restore.crew import Crew, NoWatcher, Orders
 from etcdguard.restore.crew import Outcome as Answer
@@ -61,11 +63,28 @@ def check_cluster(app: App, *, hash_kv: bool, read_values: bool) -> list[CheckRe
 
 def check_repositories(app: App, name: str | None) -> list[CheckResult]:
     """The canary in each configured repository, or in the one called ``name``."""
-    return [
-        result
-        for catalog in app.catalogs(name)
-        for result in check_repository(catalog.store, catalog.cluster, now=app.clock.now())
-    ]
+    results = []
+    for repository in app.repositories(name):
+        store = app.store(repository)
+        catalog = app.catalog_of(store)
+        results += check_repository(store, catalog.cluster, now=app.clock.now())
+        lock = None if repository.s3 is None else repository.s3.object_lock
+        if lock is not None:
+            wanted = WantedLock(lock.mode, lock.days)
+            find = partial(_newest_objects, catalog)
+            results += check_object_lock(store, catalog.cluster, wanted, find, now=app.clock.now())
+    return results
+
+
+def _newest_objects(catalog: Catalog) -> tuple[Manifest, tuple[str, ...]] | None:
+    """The newest backup that can be read, and the keys of all that belongs to it."""
+    found = catalog.recent(1)
+    if not found:
+        return None
+    manifest, layout = found[-1].manifest, catalog.layout
+    objects = [layout.absolute(entry.key) for entry in manifest.objects]
+    signature = [] if found[-1].signature == "missing" else [layout.signature(manifest.id)]
+    return manifest, (*objects, *signature, layout.manifest(manifest.id))
 
 
 @dataclass(frozen=True)

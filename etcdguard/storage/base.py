@@ -120,6 +120,9 @@ class Custodian(Protocol):
         The end of the calendar stands for a lock without an end. Raises ObjectNotFound.
         """
 
+    def lock_mode(self, key: str) -> str | None:
+        """COMPLIANCE or GOVERNANCE, as the store says; None without a retention. Raises ObjectNotFound."""
+
     def time(self) -> datetime | None:
         """What the store's own clock says; None where that is this machine's."""
 

@@ -155,6 +155,11 @@ class FileStore:
         self.head(key)
         return None
 
+    def lock_mode(self, key: str) -> str | None:
+        """See Custodian."""
+        self.head(key)
+        return None
+
     def time(self) -> datetime | None:
         """See Custodian."""
         return None

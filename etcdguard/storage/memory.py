@@ -107,6 +107,11 @@ class MemoryStore:
         self._read(key)
         return self.locks.get(key)
 
+    def lock_mode(self, key: str) -> str | None:
+        """See Custodian."""
+        self._read(key)
+        return "COMPLIANCE" if key in self.locks else None
+
     def time(self) -> datetime | None:
         """See Custodian."""
         return None

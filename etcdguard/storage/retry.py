@@ -142,6 +142,10 @@ class RetryingStore:
         """See Custodian."""
         return self.insist(lambda: self._inner.locked_until(key))
 
+    def lock_mode(self, key: str) -> str | None:
+        """See Custodian."""
+        return self.insist(lambda: self._inner.lock_mode(key))
+
     def time(self) -> datetime | None:
         """See Custodian."""
         return self.insist(self._inner.time)

@@ -17,7 +17,7 @@ from etcdguard.storage.s3_multipart import S3Multipart, abort_upload
 
 if TYPE_CHECKING:
     import boto3
-    from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
+    from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef, HeadObjectOutputTypeDef
 
 __all__ = ["ObjectLock", "S3Options", "S3Store"]
 
@@ -159,14 +159,14 @@ class S3Store:
 
     def locked_until(self, key: str) -> datetime | None:
         """See Custodian. S3 shows locks only to those who may read them (s3:GetObjectRetention)."""
-        check_key(key)
-        with self._bucket.translating("read the lock of", key):
-            response = self._client.head_object(
-                Bucket=self._bucket.options.bucket, Key=self._bucket.path(key)
-            )
+        response = self._lock(key)
         if response.get("ObjectLockLegalHoldStatus") == "ON":
             return datetime.max.replace(tzinfo=timezone.utc)
         return response.get("ObjectLockRetainUntilDate")
+
+    def lock_mode(self, key: str) -> str | None:
+        """See Custodian."""
+        return self._lock(key).get("ObjectLockMode")
 
     def time(self) -> datetime | None:
         """See Custodian. Every HTTP answer is dated."""
@@ -181,6 +181,11 @@ class S3Store:
     def abort_upload(self, upload: StaleUpload) -> None:
         """See UploadJanitor."""
         abort_upload(self._bucket, upload.key, upload.upload_id)
+
+    def _lock(self, key: str) -> HeadObjectOutputTypeDef:
+        check_key(key)
+        with self._bucket.translating("read the lock of", key):
+            return self._client.head_object(Bucket=self._bucket.options.bucket, Key=self._bucket.path(key))
 
     def _request(self, key: str, offset: int, length: int | None) -> GetObjectOutputTypeDef | None:
         """Begin a download; None when the range begins at or beyond the end of the object."""

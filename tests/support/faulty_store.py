@@ -16,7 +16,7 @@ __all__ = ["Fault", "FaultyStore", "Operation", "Rule", "SimulatedCrash"]
 
 Operation = Literal[
     "put", "get", "head", "list", "delete", "multipart", "write_part", "complete", "abort",
-    "stale_uploads", "abort_upload", "locked_until", "time", "folders",
+    "stale_uploads", "abort_upload", "locked_until", "lock_mode", "time", "folders",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -124,6 +124,10 @@ class FaultyStore:
     def folders(self, prefix: str) -> Sequence[str]:
         """See Surveyor."""
         return self.perform("folders", prefix, lambda: self._inner.folders(prefix))
+
+    def lock_mode(self, key: str) -> str | None:
+        """See Custodian."""
+        return self.perform("lock_mode", key, lambda: self._inner.lock_mode(key))
 
     def time(self) -> datetime | None:
         """See Custodian."""
