@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from etcdguard.catalog import Backup, Catalog
-from etcdguard.errors import EtcdGuardError, ObjectNotFound, Refused
+from etcdguard.errors import AccessDenied, EtcdGuardError, ObjectNotFound, Refused
 from etcdguard.log import get_logger
 from etcdguard.retention import Candidate, Policy, decide
 from etcdguard.storage.base import RepositoryStore, StaleUpload
@@ -214,7 +214,7 @@ class Pruner:
     def execute(self, plan: PrunePlan, now: datetime) -> PruneResult:
         """Carry out a plan made just now; what fails is in the result and does not hold up the rest.
 
-        Raises Refused for a plan that goes too far.
+        Raises Refused for a plan that goes too far, and AccessDenied when not even the first backup may go.
         """
         if plan.too_much is not None:
             raise Refused(
@@ -226,13 +226,16 @@ class Pruner:
             removing = [{"id": one.id, "reason": one.reason, "sequence": one.sequence} for one in part]
             self._record({"phase": "begun", "policy": self._policy.facts, "remove": removing})
         going_ids = {one.id for one in plan.remove}
-        removed, kept, orphans = [], [], []
+        removed: list[Removed] = []
+        kept, orphans = [], []
         uploads = 0
         failed: dict[str, EtcdGuardError] = {}
         for going in plan.remove:
             try:
                 reason = self._remove(going.id)
             except EtcdGuardError as error:
+                if isinstance(error, AccessDenied) and not removed and self._stands(going.id):
+                    raise self._may_not_delete(plan, error) from error
                 failed[going.id] = error
                 continue
             if reason is None:
@@ -261,6 +264,14 @@ class Pruner:
         if stayed:
             self._record({"phase": "ended", "stayed": stayed})
         return PruneResult(tuple(removed), tuple(kept), tuple(orphans), uploads, failed)
+
+    def _may_not_delete(self, plan: PrunePlan, error: AccessDenied) -> AccessDenied:
+        """Nothing has been deleted, and with these credentials nothing will be: that goes on record."""
+        self._record({"phase": "ended", "stayed": [one.id for one in plan.remove if self._stands(one.id)]})
+        return AccessDenied(
+            f"nothing was deleted: {error.message}",
+            hint="these credentials may not delete: prune with a pruner's (docs/s3-policies.md)",
+        )
 
     def _remove(self, backup_id: str) -> str | None:
         """Delete a backup; answers why it stays if somebody has put a hold on it meanwhile."""

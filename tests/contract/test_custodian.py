@@ -54,8 +54,11 @@ def test_the_time_of_a_store_is_that_of_its_clock(store: RepositoryStore) -> Non
 def test_what_is_not_locked_may_be_deleted(store: RepositoryStore) -> None:
     store.put("free", b"1")
     assert store.locked_until("free") is None
+    assert store.lock_mode("free") is None
     with pytest.raises(ObjectNotFound):
         store.locked_until("absent")
+    with pytest.raises(ObjectNotFound):
+        store.lock_mode("absent")
 
 
 def test_a_lock_in_memory() -> None:
@@ -74,5 +77,5 @@ def test_an_object_lock_is_read_back_from_the_server(s3_server: S3Server) -> Non
     writer = store.multipart("large")
     writer.write_part(1, b"2")
     writer.complete()
-    assert store.locked_until("locked") == until
-    assert store.locked_until("large") == until
+    for key in ("locked", "large"):
+        assert (store.lock_mode(key), store.locked_until(key)) == ("GOVERNANCE", until)

