@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from tests.e2e.running import Installation, tree
 from tests.support.etcd_versions import EtcdPrograms
 from tests.support.golden_repository import Golden, GoldenBackup, golden_repositories
 
+_ID = r"[0-9]{8}T[0-9]{6}Z-r[0-9]{20}-[0-9a-f]{8}"
 CASES = [(golden, backup) for golden in golden_repositories() for backup in golden.backups]
 
 each_repository = pytest.mark.parametrize("golden", golden_repositories(), ids=lambda one: one.folder.name)
@@ -92,6 +94,13 @@ def test_a_prune_is_planned_from_it(here: Reader, golden: Golden) -> None:
     reasons = {kinds[one["id"]]: one["reasons"] for one in plan["keep"]}
     assert {kinds[one["id"]] for one in plan["remove"]} == {"slot"}
     assert any("hold" in reason for reason in reasons["recipients"])
+
+
+@each_repository
+def test_an_audit_reports_on_it(here: Reader, golden: Golden) -> None:
+    done = here.run("audit", "--from", "2026-11-21", "--to", "2026-11-22", "-o", "json", code=None)
+    assert done.code in (0, 13, 14), done.err
+    assert {backup.id for backup in golden.backups} <= set(re.findall(_ID, done.out))
 
 
 @each_backup

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import resource
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -17,10 +18,15 @@ import pytest
 from etcdguard.errors import Corruption, EtcdUnreachable, SnapshotFailed
 from etcdguard.etcd.client import EtcdClient
 from etcdguard.etcd.connection import ConnectionOptions
+from etcdguard.etcd.local import LocalCluster
 from etcdguard.etcd.source import StreamLimits
 from etcdguard.etcd.stream import TRAILER_BYTES, TrailerCheck
+from etcdguard.progress import NoProgress
+from etcdguard.storage.memory import MemoryStore
+from tests.support.backups import Node, catalog_of, database, plaintext, violations
 from tests.support.etcd_versions import EtcdPrograms
 from tests.support.etcdctl import Etcdctl
+from tests.support.fake_source import FakeSource
 from tests.support.fixtures_etcd import ClusterFactory, each_etcd_version
 from tests.support.load import fill, write_history, write_load
 
@@ -87,6 +93,39 @@ def test_a_member_that_dies_in_the_middle(cluster_factory: ClusterFactory) -> No
             list(pieces)
 
 
+class Assassin(NoProgress):
+    """Kills a member when the first of its bytes have come."""
+
+    def __init__(self, cluster: LocalCluster, name: str) -> None:
+        self._cluster = cluster
+        self._name = name
+
+    def advance(self, count: int) -> None:
+        del count
+        if self._cluster.pid(self._name) is not None:
+            self._cluster.kill(self._name)
+
+
+def test_a_backup_whose_member_dies_leaves_nothing_and_the_next_takes_another(
+    cluster_factory: ClusterFactory, tmp_path: Path
+) -> None:
+    cluster = cluster_factory()
+    fill(cluster, FILL)
+    url, name = cluster.client_urls[0], cluster.names[0]
+    node, store = Node(tmp_path / "spool", options={"endpoint": url}), MemoryStore("one")
+    with EtcdClient(ConnectionOptions(cluster.client_urls)) as client:
+        with pytest.raises(SnapshotFailed) as raised:
+            node.job(client, store, progress=Assassin(cluster, name)).run()
+        assert raised.value.exit_code == 2
+        assert list(store.list("")) == []
+        assert node.spool.entries() == []
+        node.options = {}
+        node.run(client, store)
+    (backup,) = catalog_of(store).list().backups
+    assert backup.manifest.cluster.member_name != name
+    assert len(plaintext(store, backup.manifest)) > FILL
+
+
 def test_the_limits_hold_against_a_real_member(cluster_factory: ClusterFactory, tmp_path: Path) -> None:
     cluster = cluster_factory(names=("alone",))
     fill(cluster, FILL)
@@ -100,7 +139,8 @@ def test_the_limits_hold_against_a_real_member(cluster_factory: ClusterFactory, 
         assert db_bytes >= FILL
 
 
-DATABASE = bytes(range(256)) * 1024
+LIMITS = StreamLimits(stall_timeout=0.5, max_bytes=50_000_000)
+DATABASE = database(800)
 TRAILER = hashlib.sha256(DATABASE).digest()
 
 
@@ -174,7 +214,19 @@ def more_than_announced(_: Any) -> Iterator[bytes]:
     yield message(DATABASE)
 
 
+def ten_times_announced(_: Any) -> Iterator[bytes]:
+    yield message(DATABASE, len(DATABASE))
+    for _ in range(9):
+        yield message(DATABASE)
+
+
+def endless_and_never_less_to_come(_: Any) -> Iterator[bytes]:
+    while True:
+        yield message(bytes(1024 * 1024), 1 << 50)
+
+
 def endless(_: Any) -> Iterator[bytes]:
+    yield message(DATABASE, 10_000_000)
     while True:
         yield message(bytes(32 * 1024), 10_000_000)
 
@@ -209,29 +261,72 @@ def test_the_server_used_here_can_also_be_honest() -> None:
     assert read_from(honest, StreamLimits()) == (len(DATABASE), TRAILER.hex())
 
 
-@pytest.mark.parametrize(
-    ("script", "error", "why"),
-    [
-        (bad_trailer, Corruption, "does not match its sha256 trailer"),
-        (no_trailer, SnapshotFailed, "ended early"),
-        (ends_early, SnapshotFailed, "ended early"),
-        (more_than_announced, SnapshotFailed, "more than the announced"),
-        (endless, SnapshotFailed, "more than the announced"),
-        (endless_empty, SnapshotFailed, "messages are empty"),
-        (stalls, SnapshotFailed, "stalled: no data for 0.5 s after 262144 bytes"),
-        (never_begins, SnapshotFailed, "stalled: no data for 0.5 s after 0 bytes"),
-        (breaks_off, SnapshotFailed, r"the disk is gone \(after 262144 bytes\)"),
-        (garbage, SnapshotFailed, "malformed"),
-    ],
-)
+LIES = [
+    (bad_trailer, Corruption, "does not match its sha256 trailer"),
+    (no_trailer, SnapshotFailed, "ended early"),
+    (ends_early, SnapshotFailed, "ended early"),
+    (more_than_announced, SnapshotFailed, "more than the announced"),
+    (ten_times_announced, SnapshotFailed, "more than the announced"),
+    (endless, SnapshotFailed, "more than the announced"),
+    (endless_and_never_less_to_come, SnapshotFailed, "the limit is"),
+    (endless_empty, SnapshotFailed, "messages are empty"),
+    (stalls, SnapshotFailed, f"stalled: no data for 0.5 s after {len(DATABASE)} bytes"),
+    (never_begins, SnapshotFailed, "stalled: no data for 0.5 s after 0 bytes"),
+    (breaks_off, SnapshotFailed, rf"the disk is gone \(after {len(DATABASE)} bytes\)"),
+    (garbage, SnapshotFailed, "malformed"),
+]
+each_lie = pytest.mark.parametrize(("script", "error", "why"), LIES, ids=[one[0].__name__ for one in LIES])
+
+
+@each_lie
 def test_lies_and_faults_are_found_in_bounded_time(
     script: Script, error: type[EtcdUnreachable | Corruption], why: str
 ) -> None:
     started = time.monotonic()
-    limits = StreamLimits(stall_timeout=0.5, max_bytes=50_000_000)
     with pytest.raises(error, match=why) as raised:
-        read_from(script, limits)
+        read_from(script, LIMITS)
     assert time.monotonic() - started < 10
     assert type(raised.value) is error
     assert raised.value.hint
     assert "\n" not in raised.value.message
+
+
+class LyingSource(FakeSource):
+    """A cluster whose members say all is well, and whose snapshots come from a server that lies."""
+
+    def __init__(self, client: EtcdClient) -> None:
+        super().__init__(DATABASE)
+        self._client = client
+
+    def snapshot(self, endpoint: str, limits: StreamLimits) -> Any:
+        """The server's, whatever the endpoint."""
+        (url,) = self._client.endpoints
+        return self._client.snapshot(url, LIMITS)
+
+
+@each_lie
+def test_nothing_of_a_lie_is_shipped_or_kept(
+    script: Script, error: type[EtcdUnreachable | Corruption], why: str, tmp_path: Path
+) -> None:
+    store, node = MemoryStore("one"), Node(tmp_path / "spool")
+    node.backup(9, store)
+    before = dict(contents(store))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with (
+        lying_server(script) as url,
+        EtcdClient(ConnectionOptions((url,))) as client,
+        pytest.raises(error, match=why) as raised,
+    ):
+        node.run(LyingSource(client), store)
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak) * 1024
+    assert grown < 3 * LIMITS.max_bytes
+    assert raised.value.exit_code == (13 if error is Corruption else 2)
+    assert dict(contents(store)) == before
+    assert node.spool.entries() == []
+    node.backup(10, store)
+    assert violations(store) == []
+
+
+def contents(store: MemoryStore) -> Iterator[tuple[str, bytes]]:
+    for info in store.list(""):
+        yield info.key, b"".join(store.get(info.key))
