@@ -72,6 +72,7 @@ soak: $(READY) ## ten minutes of trouble for three daemons on a real cluster
 campaign: $(READY) ## every fault at every phase of a restore and every storage request, as tables (root; 90 minutes)
 	$(BIN)/python -m tests.campaign.storage
 	$(BIN)/python -m tests.campaign.prune
+	$(BIN)/python -m tests.campaign.kills
 	$(BIN)/python -m tests.campaign
 
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes \

@@ -12,6 +12,7 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 pytest_plugins = [
+    "tests.support.fixtures_disk",
     "tests.support.fixtures_etcd",
     "tests.support.fixtures_hosts",
     "tests.support.fixtures_install",

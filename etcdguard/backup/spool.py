@@ -143,10 +143,11 @@ class SpoolEntry:
 
     def discard(self) -> None:
         """Remove the entry; its facts go first, so that a crash here leaves nothing to ship twice."""
-        (self.path / _FACTS).unlink(missing_ok=True)
-        _sync_directory(self.path)
-        shutil.rmtree(self.path)
-        _sync_directory(self.path.parent)
+        with writing(self.path):
+            (self.path / _FACTS).unlink(missing_ok=True)
+            _sync_directory(self.path)
+            shutil.rmtree(self.path)
+            _sync_directory(self.path.parent)
 
 
 class Spool:

@@ -130,8 +130,12 @@ class FileStore:
             self._require_root()
             make_folders(self._staging)
             folder.mkdir(mode=0o700)
-            inherit_owner(folder)
-            write(folder / "key", key.encode())
+            try:
+                inherit_owner(folder)
+                write(folder / "key", key.encode())
+            except BaseException:
+                remove_tree(folder)  # nobody knows of it yet
+                raise
         return FileMultipart(self, key, folder)
 
     def stale_uploads(self, prefix: str) -> Sequence[StaleUpload]:

@@ -2,68 +2,14 @@
 
 from __future__ import annotations
 
-import random
-import subprocess
-import time
-from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from etcdguard.backup.spool import Spool
-from etcdguard.catalog import Catalog
-from etcdguard.crypto.recipients import read_identities_file
-from etcdguard.crypto.signing import PublicKey, TrustedSigners
-from etcdguard.progress import NoProgress
-from etcdguard.storage.s3 import S3Store
-from etcdguard.verify import Verifier
-from tests.e2e.running import Installation, credentials, s3_repository
-from tests.support.backups import chain_problems
+from tests.campaign.kills import DATABASE_BYTES, killed_backups
 from tests.support.fixtures_etcd import ClusterFactory
 from tests.support.load import fill
-from tests.support.s3_servers import S3Server, make_bucket
-
-KILLS = 50
-DATABASE_BYTES = 90_000_000
-"""About 15 MB when compressed: three parts of a multipart upload."""
-
-
-def _interesting(here: Installation) -> tuple[float, float]:
-    """Seconds from the start of an undisturbed backup to its first file in the spool, and to its end."""
-    began = time.monotonic()
-    first = None
-    with here.start("backup") as process:
-        while process.poll() is None:
-            if first is None and Spool(here.spool).entries():
-                first = time.monotonic() - began
-            time.sleep(0.01)
-    assert process.returncode == 0
-    assert first is not None
-    return first, time.monotonic() - began
-
-
-def _killed_after(here: Installation, seconds: float) -> bool:
-    """Run a backup and kill it; False when it ended by itself before."""
-    with here.start("backup") as process:
-        try:
-            process.communicate(timeout=seconds)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
-            return True
-        assert process.returncode == 0
-        return False
-
-
-def _state(spool: Path) -> str:
-    """How far the newest backup came."""
-    entries = Spool(spool).entries()
-    if not entries:
-        return "no entry"
-    newest = entries[-1]
-    if newest.backup() is None:
-        return "incomplete"
-    return "complete" if newest.frozen() is None else "frozen"
+from tests.support.s3_servers import S3Server
 
 
 @pytest.mark.slow
@@ -71,44 +17,4 @@ def _state(spool: Path) -> str:
 def test_fifty_kills(tmp_path: Path, cluster_factory: ClusterFactory, seaweedfs_server: S3Server) -> None:
     cluster = cluster_factory(names=("etcd-1",))
     fill(cluster, DATABASE_BYTES)
-    bucket = make_bucket(seaweedfs_server)
-    here = Installation.of(tmp_path / "here", cluster, variables=credentials(seaweedfs_server))
-    here.settings["repositories"] = [s3_repository(seaweedfs_server, bucket, name="seaweedfs")]
-    here.save()
-    store = S3Store(seaweedfs_server.options(bucket, "etcd"), session=seaweedfs_server.session())
-    catalog = Catalog(store, "prod", TrustedSigners([PublicKey.load(here.public_key)]))
-    verifier = Verifier(catalog, lambda: read_identities_file(here.identity_file), NoProgress())
-
-    first, end = _interesting(here)
-    moments = random.Random(50)
-    states: Counter[str] = Counter()
-    verified: set[str] = set()
-    uploads_left = 0
-    for number in range(KILLS):
-        killed = _killed_after(here, moments.uniform(0.9 * first, end))
-        states[_state(here.spool) if killed else "had ended"] += 1
-        uploads_left += bool(store.stale_uploads(""))
-        listing = catalog.list()
-        assert listing.problems == (), f"kill {number}"
-        for backup in listing.backups:
-            if backup.id not in verified:
-                (result,) = verifier.one(backup.id, "data")
-                assert result.problems == (), f"kill {number}"
-                verified.add(backup.id)
-        assert verified == {backup.id for backup in listing.backups}, f"kill {number}: a backup is lost"
-    print(f"\n{KILLS} kills from {first:.1f} to {end:.1f} s: {dict(states)}; {uploads_left} left uploads")
-
-    waiting = {whole.id for entry in Spool(here.spool).entries() if (whole := entry.backup())}
-    last = here.backup()
-    listed = set(here.ids())
-    assert listed >= verified | waiting | {last}
-    assert [path for path in here.spool.iterdir() if path.is_dir()] == []
-    assert store.stale_uploads("") == []
-    assert chain_problems(catalog.list()) == []
-    results = here.json("verify", "--all", "--level", "data")["results"]
-    assert {result["id"] for result in results} == listed
-    assert all(result["outcome"] == "ok" for result in results)
-
-    assert sum(states.values()) == KILLS
-    assert states["incomplete"], "no kill met the snapshot"
-    assert states["complete"] + states["frozen"], "no kill met the upload"
+    print(killed_backups(tmp_path, cluster, seaweedfs_server, kills=50, seed=50))
