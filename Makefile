@@ -57,8 +57,8 @@ demo: $(READY) ## back up, lose and restore a throwaway cluster
 	$(BIN)/etcdguard demo
 
 .PHONY: bench
-bench: $(READY) ## compare a backup with etcdctl snapshot save (needs about 5 GB of disk)
-	$(BIN)/python -m tests.benchmarks.backup_speed
+bench: $(READY) ## measure everything and write docs/benchmarks.md (root; an hour, 25 GB of disk)
+	$(BIN)/python -m tests.benchmarks
 
 .PHONY: bench-restore
 bench-restore: $(READY) ## compare restore --all with three hosts by hand (root; about 8 GB of disk)
