@@ -64,6 +64,10 @@ bench: $(READY) ## measure everything and write docs/benchmarks.md (root; an hou
 bench-restore: $(READY) ## compare restore --all with three hosts by hand (root; about 8 GB of disk)
 	$(BIN)/python -m tests.benchmarks.restore_speed
 
+.PHONY: bench-catalog
+bench-catalog: $(READY) ## list and audit 10 000 backups of 100 clusters on a real S3 server
+	$(BIN)/python -m tests.benchmarks.catalog_scale
+
 .PHONY: soak
 soak: $(READY) ## ten minutes of trouble for three daemons on a real cluster
 	$(BIN)/python -m tests.soak

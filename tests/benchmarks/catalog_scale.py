@@ -1,0 +1,191 @@
+"""What many backups in one bucket cost: ``list --all-clusters`` and ``audit`` on a real S3 server.
+
+    python -m tests.benchmarks.catalog_scale [--clusters 100] [--each 100] [--turns 3]
+
+Every cluster has a chain of signed manifests and an event for each, as a year of backups leaves them. The
+bucket is filled in four steps, and at each the whole is listed and one cluster audited, by processes of their
+own that note their peak memory. Exit code 1 when the full bucket takes more than what is promised.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from etcdguard.audit.promise import Promise
+from etcdguard.catalog import Catalog, encode_manifest, manifest_digest
+from etcdguard.model import BackupId, Encryption, ObjectEntry, Previous
+from etcdguard.slots import parse_schedule, slot_id
+from etcdguard.storage.memory import MemoryStore
+from etcdguard.storage.s3 import S3Store
+from tests.benchmarks.peak import peaks
+from tests.support.backups import IDENTITY, SIGNER, TRUSTED
+from tests.support.restores import make_manifest
+from tests.support.s3_servers import S3Server, make_bucket, seaweedfs
+
+_LIST_SECONDS, _AUDIT_SECONDS, _MEMORY = 20.0, 5.0, 300_000_000
+_STEPS = (0.1, 0.25, 0.5, 1.0)
+_WRITERS = 16
+_PROMISE = Promise({"backup": parse_schedule(["1h"])}, None, (IDENTITY.recipient.fingerprint,))
+
+
+def _cluster(name: str, count: int, end: datetime) -> dict[str, bytes]:
+    """One cluster's objects: an hourly backup each, the last at ``end``."""
+    store = MemoryStore("one")
+    catalog = Catalog(store, name, TRUSTED)
+    previous: Previous | None = None
+    for number in range(1, count + 1):
+        at = end - timedelta(hours=count - number)
+        backup_id = str(BackupId.new(at, 1000 + number))
+        body = f"ciphertext of {backup_id}".encode()
+        key = f"backups/{backup_id}/snapshot.db.zst.age"
+        made = make_manifest(revision=1000 + number)
+        manifest = made.model_copy(
+            update={
+                "id": backup_id,
+                "sequence": number,
+                "epoch": 1,
+                "previous": previous,
+                "created_at": at,
+                "finished_at": at,
+                "slot": slot_id(at),
+                "encryption": Encryption(format="age-encryption.org/v1", recipients=_PROMISE.recipients),
+                "cluster": made.cluster.model_copy(update={"name": name}),
+                "objects": (ObjectEntry(key=key, bytes=len(body), sha256=hashlib.sha256(body).hexdigest()),),
+            }
+        )
+        raw = encode_manifest(manifest)
+        store.put(f"{name}/{key}", body)
+        catalog.commit(backup_id, raw, SIGNER.sign(raw))
+        facts = {
+            "id": backup_id,
+            "sequence": number,
+            "epoch": 1,
+            "cluster_id": manifest.cluster.cluster_id,
+            "revision": manifest.snapshot.revision,
+            "created_at": at.isoformat(),
+            "slot": manifest.slot,
+            "db_bytes": manifest.snapshot.db_bytes,
+            "stored_bytes": len(body),
+            "manifest_sha256": manifest_digest(raw),
+            "policy": _PROMISE.facts,
+        }
+        catalog.trail.record("backup", facts, at=at, actor="node-1", signer=SIGNER)
+        previous = Previous(id=backup_id, sha256=manifest_digest(raw))
+    return {info.key: b"".join(store.get(info.key)) for info in store.list("")}
+
+
+def _fill(store: S3Store, names: list[str], each: int, end: datetime) -> None:
+    with ThreadPoolExecutor(_WRITERS) as pool:
+        for name in names:
+            objects = _cluster(name, each, end)
+            list(pool.map(lambda key, found=objects: store.put(key, found[key]), objects))
+
+
+def _configure(folder: Path, server: S3Server, bucket: str) -> Path:
+    (folder / "signing.pem").write_bytes(SIGNER.private_pem())
+    (folder / "signing.pem").chmod(0o600)
+    settings: dict[str, Any] = {
+        "cluster": {"name": "cluster-000"},
+        "encryption": {"recipients": [str(IDENTITY.recipient)]},
+        "signing": {"key_file": "signing.pem"},
+        "backup": {"schedule": "1h"},
+        "repositories": [
+            {
+                "name": "bucket",
+                "s3": {"bucket": bucket, "endpoint_url": server.endpoint_url, "region": server.region},
+            }
+        ],
+    }
+    config = folder / "config.yaml"
+    config.write_text(yaml.safe_dump(settings))
+    return config
+
+
+def _run(folder: Path, config: Path, server: S3Server, *args: str) -> tuple[float, str]:
+    """Seconds from start to end of the process, and what it printed; it must end well."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ETCDGUARD_")}
+    environment |= {"AWS_ACCESS_KEY_ID": server.access_key, "AWS_SECRET_ACCESS_KEY": server.secret_key}
+    argv = [sys.executable, "-m", "tests.benchmarks.peak", str(folder), *args, "--config", str(config)]
+    began = time.monotonic()
+    done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=False)
+    took = time.monotonic() - began
+    if done.returncode != 0:
+        raise SystemExit(f"{' '.join(args)} ended with {done.returncode}: {done.stderr[-2000:]}")
+    return took, done.stdout
+
+
+def _measured(folder: Path, config: Path, server: S3Server, turns: int, *args: str) -> tuple[float, int, str]:
+    """Median seconds, peak bytes, and what the last turn printed."""
+    for left in folder.glob(f"{args[0]}-*"):
+        left.unlink()
+    seconds, out = [], ""
+    for _ in range(turns):
+        took, out = _run(folder, config, server, *args)
+        seconds.append(took)
+    return statistics.median(seconds), max(peaks(folder, args[0])), out
+
+
+def _steps(clusters: int) -> Iterator[tuple[list[str], int]]:
+    """The clusters to add, and how many there are then."""
+    there = 0
+    for part in _STEPS:
+        wanted = max(there + 1, round(clusters * part))
+        yield [f"cluster-{number:03d}" for number in range(there, wanted)], wanted
+        there = wanted
+
+
+def main() -> int:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--clusters", type=int, default=100)
+    parser.add_argument("--each", type=int, default=100)
+    parser.add_argument("--turns", type=int, default=3)
+    options = parser.parse_args()
+    end = datetime.now(timezone.utc).replace(minute=0, second=0, microsecond=0)
+    failed = False
+    with tempfile.TemporaryDirectory(prefix="etcdguard-scale-") as name:
+        folder = Path(name)
+        (folder / "server").mkdir()
+        with seaweedfs(folder / "server") as server:
+            bucket = make_bucket(server)
+            store = S3Store(server.options(bucket), session=server.session())
+            config = _configure(folder, server, bucket)
+            sys.stdout.write("manifests  list s  ms/manifest  list MB  audit s  audit MB\n")
+            for names, there in _steps(options.clusters):
+                _fill(store, names, options.each, end)
+                count = there * options.each
+                listed, list_peak, out = _measured(
+                    folder, config, server, options.turns, "list", "--all-clusters", "-o", "json"
+                )
+                if out.count('"cluster":') != count:
+                    raise SystemExit(f"{out.count(chr(34) + 'cluster' + chr(34))} of {count} were listed")
+                audited, audit_peak, _ = _measured(
+                    folder, config, server, options.turns, "audit", "-o", "json"
+                )
+                sys.stdout.write(
+                    f"{count:9d}  {listed:6.1f}  {listed / count * 1000:11.2f}  {list_peak / 1e6:7.0f}  "
+                    f"{audited:7.1f}  {audit_peak / 1e6:8.0f}\n"
+                )
+                sys.stdout.flush()
+                failed = (
+                    listed > _LIST_SECONDS or audited > _AUDIT_SECONDS or max(list_peak, audit_peak) > _MEMORY
+                )
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
