@@ -37,6 +37,7 @@ class Request:
     repository: Path | S3Place
     spool_dir: Path
     restore_dir: Path
+    daemon_dir: Path
     """Where restores keep their journals."""
     connection: Mapping[str, str | Sequence[str]]
     """Keys of the section ``cluster`` that were given."""
@@ -187,6 +188,9 @@ def _config_text(request: Request, recipient: str, names: tuple[str, str, str]) 
             "",
             "restore:",
             f"  state_dir: {_yaml(str(request.restore_dir))}",
+            "",
+            "daemon:",
+            f"  state_dir: {_yaml(str(request.daemon_dir))}",
             "",
         ]
     )

@@ -42,7 +42,8 @@ def _everything(session: Session, /) -> None:
     Without a command, all of them.
     """
     from etcdguard.app import App
-    from etcdguard.app_check import Means, check_cluster, check_readiness, check_repositories
+    from etcdguard.app_check import check_cluster, check_repositories
+    from etcdguard.app_readiness import Means, check_readiness
 
     app = App(session.load())
     results = check_cluster(app, hash_kv=True, read_values=False)
@@ -80,8 +81,8 @@ def command() -> None:
 def cluster(session: Session, /, no_hash: bool, read_values: bool) -> None:
     """Check health, consistency, size and trust of the cluster; changes nothing.
 
-    Looks twice, checks.window apart. Exit code 13 when members hold different data, 5 for any other FAIL, 2
-    when nobody answers.
+    Uses what a daemon on this host remembers, else looks twice, checks.window apart. Exit code 13 when
+    members hold different data, 5 for any other FAIL, 2 when nobody answers.
     """
     from etcdguard.app import App
     from etcdguard.app_check import check_cluster
@@ -134,7 +135,7 @@ def restore_readiness(session: Session, /, **flags: Any) -> None:
     preflight, over ssh. Nothing is changed. The exit code is that of the first FAIL.
     """
     from etcdguard.app import App
-    from etcdguard.app_check import Means, check_readiness
+    from etcdguard.app_readiness import Means, check_readiness
     from etcdguard.restore.ssh import SshOptions
 
     means = Means(

@@ -67,6 +67,7 @@ def command(session: Session, cluster_name: str, repository: str | None, spool_d
             repository=init.parse_repository(repository or str(state / "repository")),
             spool_dir=Path(spool_dir).absolute() if spool_dir else state / "spool",
             restore_dir=state / "restore",
+            daemon_dir=state / "daemon",
             connection={key: override.value for key, override in overrides.items()},
         )
     )

@@ -352,6 +352,8 @@ class Daemon(Section):
     """Whether a job whose time passed while no daemon ran is made up for."""
     ship: Duration = parse_duration("1m")
     """How often what waits in the spool is offered to the repositories."""
+    state_dir: LocalPath = Path("/var/lib/etcdguard/daemon")
+    """What this node's daemon remembers of the cluster."""
     job_timeout: Duration = parse_duration("3h")
     """A job that takes longer is ended."""
 

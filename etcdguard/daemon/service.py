@@ -12,6 +12,7 @@ from types import FrameType
 
 from etcdguard import __version__
 from etcdguard.app import App
+from etcdguard.app_look import history_file, looker
 from etcdguard.config import Config, Loaded
 from etcdguard.config.settings import CONFIG_COPY
 from etcdguard.daemon.election import Alone, Election, EtcdElection
@@ -19,6 +20,7 @@ from etcdguard.daemon.engine import Daemon
 from etcdguard.daemon.jobs import CLUSTER_JOBS, Job, jobs_of
 from etcdguard.daemon.notify import Notifier
 from etcdguard.daemon.observe.observer import Observer
+from etcdguard.daemon.observe.sampler import Sampler
 from etcdguard.daemon.observe.survey import Survey
 from etcdguard.daemon.observe.webhooks import Messenger, Webhook
 from etcdguard.daemon.runner import ChildRunner
@@ -57,6 +59,7 @@ class Service:
         self._hang_up = False
         self._terminate = False
         self._copy: int | None = None
+        self._sampler: Sampler | None = None
         self.daemon: Daemon | None = None
         """Its ``state`` is what there is to know; None before ``run``."""
 
@@ -77,6 +80,7 @@ class Service:
             wanted=_wanted(loaded),
         )
         observer = self._observer(loaded, app, runner, daemon)
+        self._sample(app)
         before = self._take_signals()
         _log.info("daemon.started", cluster=loaded.config.cluster.name, jobs=[job.name for job in jobs])
         self._notifier.ready(f"{len(jobs)} jobs")
@@ -101,6 +105,8 @@ class Service:
                 loaded, election, observer = self._reload(daemon, loaded, election, observer)
         self._end(daemon, election)
         observer.close()
+        if self._sampler is not None:
+            self._sampler.close()
 
     def _reload(
         self, daemon: Daemon, loaded: Loaded, election: Election, observer: Observer
@@ -127,6 +133,7 @@ class Service:
         daemon.reload(jobs, runner, successor, wanted=_wanted(new))
         observer.close()
         observer = self._observer(new, app, runner, daemon)
+        self._sample(app)
         _log.info("daemon.reloaded", jobs=[job.name for job in jobs])
         self._notifier.ready(f"{len(jobs)} jobs")
         return new, successor, observer
@@ -195,6 +202,12 @@ class Service:
             host, _, port = config.daemon.listen.rpartition(":")
             observer.listen(host.strip("[]"), int(port))
         return observer
+
+    def _sample(self, app: App) -> None:
+        """Look at the cluster that this configuration names from now on."""
+        if self._sampler is not None:
+            self._sampler.close()
+        self._sampler = Sampler(lambda: looker(app), history_file(app))
 
     def _runner(self, loaded: Loaded) -> ChildRunner:
         """Jobs get the text we run with, whatever becomes of the file."""

@@ -99,6 +99,7 @@ class Story:
                 cluster_name=_CLUSTER_NAME,
                 repository=self._folder / "repository",
                 spool_dir=self._folder / "spool",
+                daemon_dir=self._folder / "daemon",
                 restore_dir=self._folder / "restore",
                 connection={"endpoints": self._cluster.client_urls},
             )

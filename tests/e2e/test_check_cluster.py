@@ -5,18 +5,23 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from etcdguard.etcd.admin import AdminClient
+from etcdguard.etcd.connection import ConnectionOptions
 from etcdguard.etcd.local import LocalCluster, TlsFiles
+from etcdguard.maintenance.checks.history_file import HistoryFile
 from tests.e2e.running import Installation
 from tests.support.certs import Authority, Pki
+from tests.support.defrags import STEADY, eventually
 from tests.support.etcd_versions import EtcdPrograms
 from tests.support.etcdctl import Etcdctl
 from tests.support.fixtures_etcd import ClusterFactory, each_etcd_version
-from tests.support.load import write_history
+from tests.support.load import fill, write_history
 from tests.support.restores import wait_applied
 
 # How fast this machine and its disk happen to be is not what these tests are about.
@@ -113,6 +118,90 @@ def test_a_sound_cluster_is_ok_and_the_loss_of_a_voter_is_told(
     assert lines["quorum"]["outcome"] == "WARN"
     assert lines["quorum"]["value"].startswith("2 of 3 voters answer; etcd-2: ")
     assert lines["hash"] == {**lines["hash"], "outcome": "SKIP", "value": "not asked for"}
+
+
+def test_a_daemon_remembers_what_rates_and_trends_need(
+    tmp_path: Path, cluster_factory: ClusterFactory
+) -> None:
+    """Real looks at a real cluster; only their times are set back, so that nobody waits for hours."""
+    cluster = cluster_factory(extra_args=STEADY)
+    here = installed(tmp_path / "here", cluster)
+    for name in ("leader_changes", "failed_proposals"):
+        del here.settings["checks"]["thresholds"][name]
+    here.settings["checks"]["schedule"] = "300d"
+    del here.settings["backup"]["schedule"]
+    here.save()
+    file = HistoryFile(tmp_path / "here" / "daemon")
+    move_leader(cluster, 4)
+    lines = check(here, "--no-hash")
+    assert lines["leader_changes"]["outcome"] == "SKIP"
+    assert lines["quota_forecast"]["outcome"] == lines["key_growth"]["outcome"] == "SKIP"
+
+    fill(cluster, 200_000, prefix="/first/")
+    let_a_daemon_look(here, file)
+    assert file.path.stat().st_mode & 0o777 == 0o600
+    set_back(file, to=timedelta(hours=3))
+    fill(cluster, 800_000, prefix="/second/")
+    let_a_daemon_look(here, file)
+    fill(cluster, 3_000_000, prefix="/third/")
+
+    set_back(file, to=timedelta(minutes=13, seconds=40))
+    lines = check(here, "--no-hash")
+    assert lines["leader_changes"]["outcome"] == "OK"
+    assert " in 13m" in lines["leader_changes"]["value"] or " in 14m" in lines["leader_changes"]["value"]
+    assert lines["failed_proposals"]["outcome"] == "OK"
+    assert lines["failed_proposals"]["value"].startswith("0/s on ")
+    assert lines["key_growth"]["outcome"] == "WARN"
+    assert lines["key_growth"]["value"].endswith(" keys")
+    assert "full in " in lines["quota_forecast"]["value"]
+
+    move_leader(cluster, 4)
+    set_back(file, to=timedelta(minutes=13, seconds=40))
+    lines = check(here, "--no-hash")
+    assert lines["leader_changes"]["outcome"] == "WARN"
+    assert int(lines["leader_changes"]["value"].split()[0]) >= 4
+
+
+def move_leader(cluster: LocalCluster, times: int) -> None:
+    with AdminClient(ConnectionOptions(cluster.client_urls)) as client:
+
+        def the_leader() -> list[str]:
+            return [url for url in cluster.client_urls if client.status(url).is_leader]
+
+        for _ in range(times):
+            eventually(lambda: len(the_leader()) == 1, "one leads")
+            (leader,) = the_leader()
+            target = next(url for url in cluster.client_urls if url != leader)
+            client.move_leader(leader, client.status(target).member_id)
+
+
+def let_a_daemon_look(here: Installation, file: HistoryFile) -> None:
+    """Until it has looked once more."""
+
+    def looks() -> list[datetime]:
+        found = file.read()
+        return [] if found is None else [one.at for one in found.sizes]
+
+    before = looks()
+    with here.start("daemon") as daemon:
+        eventually(lambda: len(looks()) > len(before), "the daemon has looked")
+        daemon.terminate()
+        daemon.communicate(timeout=120)
+    assert looks()[: len(before)] == before
+
+
+def set_back(file: HistoryFile, to: timedelta) -> None:
+    """Make the newest look that long ago, and the others as much earlier."""
+    found = file.read()
+    assert found is not None
+    by = found.samples[-1].at - (datetime.now(timezone.utc) - to)
+    file.write(
+        replace(
+            found,
+            samples=tuple(replace(one, at=one.at - by) for one in found.samples),
+            sizes=tuple(replace(one, at=one.at - by) for one in found.sizes),
+        )
+    )
 
 
 def test_a_lost_quorum_and_nobody_at_all(

@@ -21,6 +21,7 @@ def _request(folder: Path, repository: Path | init.S3Place | None = None) -> ini
         repository=repository or folder / "repository",
         spool_dir=folder / "spool",
         restore_dir=folder / "restore",
+        daemon_dir=folder / "daemon",
         connection={"endpoints": ("https://a:2379", "b:2379"), "user": 'odd "name" #'},
     )
 
@@ -38,6 +39,7 @@ def test_what_is_written_loads_and_belongs_together(tmp_path: Path) -> None:
     assert config.cluster.user == 'odd "name" #'
     assert config.backup.spool_dir == tmp_path / "spool"
     assert config.restore.state_dir == tmp_path / "restore"
+    assert config.daemon.state_dir == tmp_path / "daemon"
     assert config.encryption.identity_file is not None
     (identity,) = read_identities_file(config.encryption.identity_file)
     (recipient,) = config.encryption.recipients

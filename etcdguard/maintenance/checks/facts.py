@@ -6,13 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from etcdguard.errors import EtcdGuardError
-from etcdguard.etcd.certificates import Certificate
 from etcdguard.etcd.consistency import Consistency
 from etcdguard.etcd.metrics import Histogram, MetricsPage
 from etcdguard.etcd.source import Alarm
 from etcdguard.model import ClusterTopology, Member, MemberStatus
+
+if TYPE_CHECKING:  # what it imports would cost a daemon, which only samples, 8 MB
+    from etcdguard.etcd.certificates import Certificate
 
 __all__ = [
     "Certified", "ClusterFacts", "Counters", "Disk", "KeySpace", "MemberFacts", "Sample", "SizePoint",
@@ -63,11 +66,13 @@ class Sample:
 
 @dataclass(frozen=True)
 class SizePoint:
-    """How large the database was. ``keys``: see ``docs/checks.md``; None where nobody counted."""
+    """How large the database was. ``keys`` is None where nobody counted."""
 
     at: datetime
     db_bytes: int
     keys: int | None
+    counted: Literal["revisions", "keys"] = "revisions"
+    """What ``keys`` counts: manifests all revisions in the database, members the keys that there are."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,25 +15,26 @@ from etcdguard.etcd.certificates import presented_certificate, read_certificates
 from etcdguard.etcd.client import EtcdClient
 from etcdguard.etcd.connection import Address, ConnectionOptions, Tls
 from etcdguard.etcd.consistency import Consistency, compare
-from etcdguard.etcd.metrics import Page, Scraper, quota_bytes
-from etcdguard.etcd.reach import reach
-from etcdguard.etcd.source import Alarm, EndpointFailure
+from etcdguard.etcd.metrics import Scraper
+from etcdguard.etcd.source import Alarm
 from etcdguard.maintenance.checks.facts import (
     Certified,
     ClusterFacts,
     Disk,
     KeySpace,
     MemberFacts,
-    Sample,
     SizePoint,
     Unknown,
-    counters_of,
 )
+from etcdguard.maintenance.checks.history import History
 from etcdguard.maintenance.checks.key_space import read_key_space
-from etcdguard.model import ClusterTopology, Member, MemberStatus
+from etcdguard.maintenance.checks.look import Looker
+from etcdguard.maintenance.checks.trend import covers_enough, span
+from etcdguard.model import MemberStatus
 
 __all__ = ["Gatherer", "Sources"]
 
+_MINUTE = 60.0
 _HASH_SECONDS = 10.0
 _HASH_BYTES_PER_SECOND = 20 * 1024 * 1024
 """A fifth of what is usual, on a disk that is busy."""
@@ -62,11 +62,14 @@ class Sources:
 
 
 class Gatherer:
-    """One round of questions. ``sample`` alone is cheap enough for every minute."""
+    """One round of questions."""
 
     def __init__(self, sources: Sources) -> None:
         self._from = sources
         self._client = sources.client
+        self._looker = Looker(
+            sources.client, sources.scraper, sources.options, sources.now, quota=sources.quota
+        )
 
     def facts(
         self,
@@ -74,18 +77,23 @@ class Gatherer:
         window: float,
         hash_kv: bool = True,
         read_values: bool = False,
-        earlier: Sequence[Sample] = (),
+        history: History | None = None,
     ) -> ClusterFacts:
-        """Everything now. Without ``earlier`` samples, two are taken ``window`` seconds apart.
+        """Everything now, beside what ``history`` has of the same cluster.
 
+        Where that has no sample of the last minute, two are taken ``window`` seconds apart.
         ``hash_kv`` scans every member's database, one member after the other. ``read_values`` reads all
         values also of a large database. Raises EtcdUnreachable only when nobody can say who the members are.
         """
         topology = self._client.topology()
-        if not earlier:
-            earlier = (self._look(topology).sample,)
+        if history is None or history.cluster_id != topology.cluster_id:
+            history = History(topology.cluster_id)
+        now = self._from.now()
+        if not any(window <= (now - one.at).total_seconds() <= _MINUTE for one in history.before(now)):
+            history = history.with_sample(topology.cluster_id, self._looker.look(topology).sample)
             self._from.sleep(window)
-        look = self._look(topology)
+        look = self._looker.look(topology)
+        history = history.with_sample(topology.cluster_id, look.sample)
         voters = {
             one.name: one.status.endpoint
             for one in look.members
@@ -97,92 +105,13 @@ class Gatherer:
             strangers=look.strangers,
             quorum=self._quorum(tuple(voters.values())),
             alarms=self._alarms(tuple(voters.values()), look.sample.statuses.values()),
-            samples=(*earlier, look.sample),
+            samples=history.samples,
             consistency=self._consistency(look.members, voters) if hash_kv else Unknown("not asked for"),
             certificates=self.certificates(tuple(voters.values())),
             disks=self._disks(look.members),
-            sizes=self._sizes(),
+            sizes=self._sizes(history),
             key_space=self._key_space(look.members, always=read_values),
             now=self._from.now(),
-        )
-
-    def sample(self) -> Sample:
-        """Statuses and counters of all members, for ``earlier`` of a later round."""
-        return self._look(self._client.topology()).sample
-
-    # -- members -----------------------------------------------------------------------------------------
-
-    def _look(self, topology: ClusterTopology) -> _Look:
-        """Every member, at the endpoint that leads to it, else at the URLs it advertises."""
-        asked = self._client.statuses()
-        answers = [one for one in asked if isinstance(one, MemberStatus)]
-        mine = [one for one in answers if one.cluster_id == topology.cluster_id]
-        by_id = {one.member_id: one for one in reversed(mine) if topology.by_id(one.member_id) is not None}
-        strangers = [one.endpoint for one in answers if by_id.get(one.member_id) is None or one not in mine]
-        failures = {one.endpoint: one.error for one in asked if isinstance(one, EndpointFailure)}
-
-        def status(member: Member) -> MemberStatus | EtcdGuardError:
-            if member.id in by_id:
-                return by_id[member.id]
-            urls = [url for url in member.client_urls if self._canonical(url) not in failures]
-            if not urls and member.client_urls:
-                return failures[self._canonical(member.client_urls[0])]
-            found = reach(self._client.status, member.id, urls)
-            if isinstance(found, MemberStatus) and found.member_id != member.id:
-                return ClusterUnhealthy(
-                    f"{found.endpoint} leads to another member",
-                    hint="add an endpoint that leads to every member to cluster.endpoints",
-                )
-            return found
-
-        with ThreadPoolExecutor(max(1, len(topology.members)), thread_name_prefix="check") as pool:
-            statuses = dict(pool.map(lambda one: (one.id, status(one)), topology.members))
-        pages, problems = self._pages(statuses)
-        members = [self._member(one, statuses[one.id], pages, problems) for one in topology.members]
-        return _Look(
-            members,
-            strangers,
-            Sample(
-                self._from.now(),
-                {key: one for key, one in statuses.items() if isinstance(one, MemberStatus)},
-                {key: counters_of(page.metrics) for key, page in pages.items() if key in statuses},
-            ),
-        )
-
-    def _canonical(self, url: str) -> str:
-        return str(self._from.options.address(url))
-
-    def _pages(
-        self, statuses: Mapping[str, MemberStatus | EtcdGuardError]
-    ) -> tuple[dict[str, Page], list[EndpointFailure]]:
-        """Pages by member id. Where metrics have no URLs of their own, members beyond the endpoints too."""
-        found = self._from.scraper.pages(
-            [one.endpoint for one in statuses.values() if isinstance(one, MemberStatus)]
-        )
-        pages = {one.member_id: one for one in found if isinstance(one, Page)}
-        return pages, [one for one in found if isinstance(one, EndpointFailure)]
-
-    def _member(
-        self,
-        member: Member,
-        status: MemberStatus | EtcdGuardError,
-        pages: Mapping[str, Page],
-        problems: Sequence[EndpointFailure],
-    ) -> MemberFacts:
-        page = pages.get(member.id)
-        quota, problem = None, None
-        if isinstance(status, MemberStatus):
-            told = quota_bytes(status, None if page is None else page.metrics)
-            quota = self._from.quota if told is None else told
-            if page is None:
-                own = [one for one in problems if one.endpoint == status.endpoint]
-                problem = next((one.error.message for one in own or problems), "no metrics URL leads to it")
-        return MemberFacts(
-            member=member,
-            status=status,
-            quota=quota,
-            skew=None if page is None else page.least_skew,
-            metrics_problem=problem,
         )
 
     # -- the cluster -------------------------------------------------------------------------------------
@@ -270,11 +199,13 @@ class Gatherer:
             found.append(Disk(name, path, usage.free, usage.total, sizes.get(name)))
         return found or Unknown("no member's data directory is configured on this machine")
 
-    def _sizes(self) -> Sequence[SizePoint] | Unknown:
+    def _sizes(self, history: History) -> Sequence[SizePoint] | Unknown:
+        """As backups recorded them or as members told, whichever goes further back."""
         try:
-            return self._from.backups()
+            recorded = self._from.backups()
         except EtcdGuardError as e:
-            return Unknown(e.message)
+            return history.sizes if covers_enough(history.sizes) else Unknown(e.message)
+        return max(recorded, history.sizes, key=span)
 
     def _key_space(self, members: Sequence[MemberFacts], *, always: bool) -> KeySpace | Unknown:
         """From a follower's own store, so that neither the leader nor the quorum is asked."""
@@ -290,10 +221,3 @@ class Gatherer:
             return read_key_space(self._client, status.endpoint)
         except EtcdGuardError as e:
             return Unknown(e.message)
-
-
-@dataclass(frozen=True)
-class _Look:
-    members: Sequence[MemberFacts]
-    strangers: Sequence[str]
-    sample: Sample

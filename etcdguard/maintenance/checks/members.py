@@ -128,7 +128,11 @@ def leader_changes(facts: ClusterFacts, thresholds: Thresholds) -> CheckResult:
         return line(name, Outcome.OK, f"{max(totals):g} since the members started", limits)
     if span < _QUARTER * 0.9:
         return line(
-            name, Outcome.SKIP, f"{seen}, too short to tell", limits, "checks.window makes it look longer"
+            name,
+            Outcome.SKIP,
+            f"{seen}, too short to tell",
+            limits,
+            "a daemon on this node remembers the last quarter of an hour",
         )
     return line(name, Outcome.OK, seen, limits)
 

@@ -22,6 +22,7 @@ _MIB = 1024**2
 _MOST_QUOTA = 8 * 1024**3
 _WORTH_IT = 100 * _MIB
 _DAY = 86400.0
+_TOO_SHORT = "needs three backups over an hour, or a daemon here that looks for an hour"
 _NO_QUOTA = "neither status nor metrics name a quota"
 
 
@@ -50,7 +51,7 @@ def quota_forecast(facts: ClusterFacts, thresholds: Thresholds) -> CheckResult:
     if isinstance(facts.sizes, Unknown):
         return line(name, Outcome.SKIP, facts.sizes.why, limits)
     if not covers_enough(facts.sizes):
-        return line(name, Outcome.SKIP, "needs three backups over an hour at least", limits)
+        return line(name, Outcome.SKIP, _TOO_SHORT, limits)
     rooms = [quota - size for _, size, quota in _with_quota(facts)]
     if not rooms:
         return line(name, Outcome.SKIP, _NO_QUOTA, limits)
@@ -118,18 +119,18 @@ def disk(facts: ClusterFacts, thresholds: Thresholds) -> CheckResult:
 
 
 def key_growth(facts: ClusterFacts, thresholds: Thresholds) -> CheckResult:
-    """How much of all there is a day adds, in revisions the database holds."""
+    """How much of all there is a day adds: keys as members count them, or revisions as manifests do."""
     name, limits = "key_growth", thresholds["key_growth"]
     if isinstance(facts.sizes, Unknown):
         return line(name, Outcome.SKIP, facts.sizes.why, limits)
     rate = keys_per_second(facts.sizes) if covers_enough(facts.sizes) else None
     if rate is None:
-        return line(name, Outcome.SKIP, "needs three backups over an hour at least", limits)
-    newest = facts.sizes[-1].keys or 1
-    share = rate * _DAY / newest
+        return line(name, Outcome.SKIP, _TOO_SHORT, limits)
+    newest = facts.sizes[-1]
+    share = rate * _DAY / (newest.keys or 1)
     outcome = limits.judge(share)
     hint = "find what writes so much: etcd is for what is needed now, not for history"
-    value = f"{limits.text(share)} a day of {newest}"
+    value = f"{limits.text(share)} a day of {newest.keys} {newest.counted}"
     return line(name, outcome, value, limits, None if outcome is Outcome.OK else hint)
 
 

@@ -8,7 +8,7 @@ from statistics import median
 
 from etcdguard.maintenance.checks.facts import SizePoint
 
-__all__ = ["LEAST_SPAN", "covers_enough", "growth_per_second", "keys_per_second"]
+__all__ = ["LEAST_SPAN", "covers_enough", "growth_per_second", "keys_per_second", "span"]
 
 LEAST_SPAN = timedelta(hours=1)
 """A trend over less says more about the hour of the day than about the cluster."""
@@ -19,9 +19,14 @@ _LEAST_POINTS = 3
 _Point = tuple[float, float]
 
 
+def span(points: Sequence[SizePoint]) -> timedelta:
+    """The time they cover."""
+    return points[-1].at - points[0].at if points else timedelta()
+
+
 def covers_enough(points: Sequence[SizePoint]) -> bool:
     """Whether there are enough points over a long enough time."""
-    return len(points) >= _LEAST_POINTS and points[-1].at - points[0].at >= LEAST_SPAN
+    return len(points) >= _LEAST_POINTS and span(points) >= LEAST_SPAN
 
 
 def growth_per_second(points: Sequence[SizePoint]) -> float:
