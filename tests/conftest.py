@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import signal
 
+from hypothesis import HealthCheck, settings
+
+# How fast a machine is under load is no property of the code.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
+
 # A shell starts background jobs with Ctrl-C ignored, nohup ignores the hang-up, and children inherit both:
 # the tests of interrupts need them as a terminal gives them.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

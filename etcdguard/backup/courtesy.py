@@ -1,54 +1,57 @@
-"""What a backup that is not scheduled does about the maintenance lock: it waits while another holds it.
+"""What a backup that is not scheduled does about the maintenance lock: it waits for it, and never fails.
 
-It does not take the lock itself, which would write into the cluster it is about to back up. A defragmentation
-finds out about a snapshot that is being read from the member's metrics.
+Somebody who types `backup` wants one, whatever else goes on. A defragmentation finds out about a snapshot
+that is read without the lock from the member's metrics. Why the lock's key may lie in the backup itself: see
+docs/adr/0009-the-maintenance-lock.md.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
-from etcdguard.clock import Clock
-from etcdguard.errors import EtcdGuardError
+from etcdguard.errors import EtcdGuardError, Locked
 from etcdguard.log import get_logger
 
-__all__ = ["PATIENCE", "Visible", "await_maintenance"]
+__all__ = ["PATIENCE", "Gate", "maintenance"]
 
 _log = get_logger()
 
 PATIENCE = 900.0
-_POLL = 1.0
 
 
-class Visible(Protocol):
-    """The part of a lock that is needed here."""
+class Gate(Protocol):
+    """A lock, as ``etcd.lock.LeaseLock``."""
 
-    def holder(self) -> object | None:
-        """Who holds it; None when nobody does. Raises EtcdGuardError when etcd cannot be asked."""
+    def acquire(self, patience: float = 0.0) -> None:
+        """Take it; raises Locked when another keeps it, another EtcdGuardError when nobody can have it."""
+
+    def release(self) -> None:
+        """Give it up; harmless when it is not held."""
 
 
-def await_maintenance(
-    lock: Visible, clock: Clock, sleep: Callable[[float], None], patience: float = PATIENCE
-) -> None:
-    """Return once nobody holds the lock, after ``patience`` seconds, or at once when that cannot be known.
+@contextmanager
+def maintenance(lock: Gate, patience: float = PATIENCE) -> Iterator[None]:
+    """Hold the lock inside, or do without after ``patience`` seconds, at once where nobody can have it.
 
-    A backup never fails for want of it; the log says when it went on regardless.
+    The log says so when it is done without.
     """
-    deadline = clock.monotonic() + patience
-    told = False
-    while True:
-        try:
-            holder = lock.holder()
-        except EtcdGuardError as error:
-            _log.warning("backup.lock_unknown", error=error.message)
-            return
-        if holder is None:
-            return
-        if clock.monotonic() >= deadline:
-            _log.warning("backup.without_lock", holder=str(holder), waited_seconds=patience)
-            return
-        if not told:
-            _log.warning("backup.waiting", reason="the maintenance lock is held", holder=str(holder))
-            told = True
-        sleep(_POLL)
+    try:
+        _acquire(lock, patience)
+    except Locked as error:
+        _log.warning("backup.without_lock", reason=error.message, waited_seconds=patience)
+    except EtcdGuardError as error:  # no quorum, no space, no right to write there
+        _log.warning("backup.without_lock", reason=error.message)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _acquire(lock: Gate, patience: float) -> None:
+    try:
+        lock.acquire()
+    except Locked as error:
+        _log.warning("backup.waiting", reason=error.message)
+        lock.acquire(patience)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -70,7 +70,7 @@ def command(
     """
     from etcdguard.app import App
     from etcdguard.app_backup import backup_job
-    from etcdguard.backup.courtesy import await_maintenance
+    from etcdguard.backup.courtesy import maintenance
 
     if sum(map(bool, (if_due, spooled, endpoint or emergency or max_rate))) > 1:
         raise UsageError(
@@ -83,12 +83,10 @@ def command(
     elif spooled:
         _spooled(session, app)
     else:
-        with session.progress() as progress, app.etcd() as client:
+        with session.progress() as progress, app.etcd() as client, app.lock("maintenance") as lock:
             job = backup_job(app, client, progress, endpoint=endpoint, emergency=emergency, max_rate=max_rate)
-            if not emergency:
-                with app.lock("maintenance") as lock:
-                    await_maintenance(lock, app.clock, time.sleep)
-            report = job.run()
+            with nullcontext() if emergency else maintenance(lock):
+                report = job.run()
         _report(session, report, {})
 
 

@@ -18,6 +18,8 @@ __all__ = ["is_deadline", "is_token_rejected", "translate"]
 
 _CODE = grpc.StatusCode
 _ETCD_PREFIX = "etcdserver: "
+_DENIED_UNTRANSLATED = "auth: permission denied"
+"""How 3.4 and 3.5 deny snapshots and hashes: as an unknown error."""
 
 # An HTTP/2 connection preface and an empty SETTINGS frame: enough for a server to show its first bytes.
 _HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
@@ -55,6 +57,8 @@ def translate(error: grpc.RpcError, address: Address, tls: Tls | None, dial_time
     late = is_deadline(error)
     if details.startswith(_ETCD_PREFIX) and not late:
         return _from_etcd(code, details.removeprefix(_ETCD_PREFIX), address)
+    if details == _DENIED_UNTRANSLATED:
+        return _from_etcd(_CODE.PERMISSION_DENIED, details, address)
     if code != _CODE.UNAVAILABLE and not late:
         return EtcdUnreachable(
             f"{address}: the call failed: {code.name}: {details}", hint="check that this endpoint is etcd"

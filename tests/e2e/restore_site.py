@@ -85,7 +85,7 @@ class Site:
         assert [member.get("isLearner", False) for member in members] == [False] * len(self.cluster.hosts)
         leaders = {one["Status"]["leader"] for one in etcdctl.json("endpoint", "status")}
         assert len(leaders) == 1
-        hashes = etcdctl.hash_kv()
+        hashes = etcdctl.common_hashes()
         assert len(hashes) == len(self.cluster.hosts)
         assert len(set(hashes.values())) == 1
         for key, value in expected.items():

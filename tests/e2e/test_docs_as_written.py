@@ -125,7 +125,7 @@ class Tried:
         etcdctl = self.cluster.etcdctl
         members = etcdctl.json("member", "list")["members"]
         assert [member.get("isLearner", False) for member in members] == [False] * 3
-        assert len(set(etcdctl.hash_kv().values())) == 1
+        assert len(set(etcdctl.common_hashes().values())) == 1
         assert etcdctl.get("/registry/key") == value
         etcdctl.run("put", "/registry/after", "written")
         for host in self.hosts:

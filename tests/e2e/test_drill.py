@@ -58,7 +58,8 @@ def scene(tmp_path: Path, etcd_binaries: EtcdPrograms, cluster_factory: ClusterF
     cluster.close()
     base = tmp_path / "drills"
     base.mkdir()
-    yield Scene(here, etcd_binaries, base, revision, len(history.live))
+    # The lock that a backup takes is a write, and its key is in the backup.
+    yield Scene(here, etcd_binaries, base, revision + 1, len(history.live))
     shutil.rmtree(base)
 
 
@@ -68,6 +69,7 @@ def test_a_drill_proves_the_backup_and_says_how_long_it_took(scene: Scene) -> No
     assert (result["level"], result["outcome"], result["problems"]) == ("drill", "ok", [])
     drill = result["drill"]
     assert drill["members"] == 1
+    assert drill["keys"].pop("/etcdguard/", 1) == 1  # the backup's lock, until its lease ends
     assert drill["keys"] == {"/registry/": scene.live, "alone": 1}
     assert set(drill["proofs"]) == {"members", "leader", "revision", "hash", "alarms", "auth", "canary"}
     assert str(scene.revision) in drill["proofs"]["revision"]

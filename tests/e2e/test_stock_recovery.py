@@ -88,10 +88,13 @@ def _assert_holds(etcdctl: Etcdctl, history: History) -> None:
     decoded = {
         base64.b64decode(pair["key"]).decode(): base64.b64decode(pair["value"]).decode() for pair in pairs
     }
+    # The lock that the backup took is in it, until its lease ends: docs/adr/0009-the-maintenance-lock.md
+    decoded.pop("/etcdguard/prod/lock/maintenance", None)
     assert decoded == history.live
-    leases = etcdctl.json("lease", "list")["leases"]
-    assert [lease["id"] for lease in leases] == [history.lease_id]
-    assert etcdctl.revision() == history.revision + _BUMP
+    leases = {lease["id"] for lease in etcdctl.json("lease", "list")["leases"]}
+    assert history.lease_id in leases
+    assert len(leases) <= 2
+    assert 1 <= etcdctl.revision() - history.revision - _BUMP <= 2
 
 
 def test_a_cluster_from_a_backup_with_stock_tools(
@@ -108,7 +111,7 @@ def test_a_cluster_from_a_backup_with_stock_tools(
         opening, BACKUP=here.stored(backup_id), IDENTITY=here.identity_file, SIGNER=here.public_key
     )
     assert done.returncode == 0, done.stderr
-    assert str(history.revision) in done.stdout
+    assert str(history.revision + 1) in done.stdout
     assert (shell.folder / "snapshot.db").stat().st_mode & 0o777 == 0o600
     _restore(shell, cluster)
     cluster.start_all()
@@ -146,7 +149,7 @@ def test_from_a_bucket_and_a_recipient_of_another_hand(
             (folder / name).write_bytes(content)
     done = shell.run(_blocks()[0], BACKUP=folder, IDENTITY=identity, SIGNER=here.public_key)
     assert done.returncode == 0, done.stderr
-    assert str(history.revision) in done.stdout
+    assert str(history.revision + 1) in done.stdout
 
 
 @pytest.mark.parametrize("damaged", ["manifest.json", "manifest.json.sig", "snapshot.db.zst.age"])

@@ -87,6 +87,11 @@ class Etcdctl:
         """The store revision, by a linearizable read."""
         return int(self.json("get", "no-such-key")["header"]["revision"])
 
+    def common_hashes(self) -> dict[str, tuple[int, int]]:
+        """The same up to the newest revision that every endpoint has: somebody may write meanwhile."""
+        statuses = self.json("endpoint", "status")
+        return self.hash_kv(min(one["Status"]["header"]["revision"] for one in statuses))
+
     def hash_kv(self, revision: int = 0) -> dict[str, tuple[int, int]]:
         """For each endpoint the hash up to ``revision`` (0: its newest) and its compact revision."""
         answers = self.json("endpoint", "hashkv", f"--rev={revision}")
