@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -117,6 +118,52 @@ def test_a_member_that_stands_still(site: Site) -> None:
     try:
         refused(site, ClusterUnhealthy, "does not serve")
     finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def test_a_member_that_lags_behind_for_real(site: Site) -> None:
+    """By the guard's own thresholds: it was stopped while the others took writes, and hardly runs now."""
+    assert (EAGER.max_unapplied, EAGER.max_spread) == (100, 1000)
+    name = a_follower(site)
+    pid = site.cluster.pid(name)
+    assert pid is not None
+
+    def is_told() -> bool:
+        with lagging(site, pid):
+            problems = [one.text for one in site.job().plan().plan.problems]
+        return any(one.startswith(f"{name} is ") and one.endswith("more than 1000") for one in problems)
+
+    eventually(is_told, "it is told how far it lags")
+    assert site.client.calls == []
+    eventually(lambda: site.job().plan().plan.problems == (), "it has caught up")
+
+
+@contextmanager
+def lagging(site: Site, pid: int) -> Iterator[None]:
+    """Behind by some thousand writes, and with little time to catch up in while the block runs."""
+    leader = site.leader()
+    over = threading.Event()
+
+    def crawl() -> None:
+        while not over.wait(0.1):
+            os.kill(pid, signal.SIGCONT)
+            over.wait(0.002)
+            os.kill(pid, signal.SIGSTOP)
+
+    def write(number: int) -> None:
+        site.client.put(leader, f"/late/{number}".encode(), b"x" * 8192)
+
+    os.kill(pid, signal.SIGSTOP)
+    crawler = threading.Thread(target=crawl)
+    try:
+        with ThreadPoolExecutor(16) as pool:
+            list(pool.map(write, range(2000)))
+        crawler.start()
+        yield
+    finally:
+        over.set()
+        if crawler.ident is not None:
+            crawler.join()
         os.kill(pid, signal.SIGCONT)
 
 
