@@ -81,9 +81,8 @@ def _daemon(state: DaemonState) -> Iterator[Metric]:
 
 def _jobs(jobs: Iterable[JobState]) -> Iterator[Metric]:
     def each(name: str, help_text: str) -> GaugeMetricFamily:
-        return GaugeMetricFamily(
-            f"etcdguard_job_{name}", help_text, labels=["task"]
-        )  # a scrape has a job of its own
+        # Not "job": Prometheus gives that label to every scrape, and renames ours.
+        return GaugeMetricFamily(f"etcdguard_job_{name}", help_text, labels=["task"])
 
     last_run = each("last_run_timestamp_seconds", "When the job last ended.")
     last_success = each("last_success_timestamp_seconds", "When the job last ended well.")
