@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import signal
 import socket
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 
@@ -17,6 +19,7 @@ from etcdguard.etcd.local import LocalCluster
 from etcdguard.slots import slot_time
 from tests.e2e.daemons import PATIENCE, Running
 from tests.e2e.running import Installation
+from tests.support.defrags import eventually
 
 
 @pytest.fixture
@@ -117,6 +120,52 @@ def test_it_refuses_what_it_cannot_run(here: Installation) -> None:
     here.settings["repositories"] = []
     here.save()
     assert "no repository is configured" in here.run("daemon", code=64).problem[0]
+
+
+def test_what_is_broken_around_it_degrades_it_and_is_told(
+    here: Installation, running: Callable[[], Running]
+) -> None:
+    """A spool that takes nothing and a deaf webhook; then a taken port, and a key that is gone."""
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        spool, here.settings["backup"]["spool_dir"] = here.settings["backup"]["spool_dir"], "/proc/etcdguard"
+        here.settings["backup"]["schedule"] = "10s"
+        here.settings["notify"] = {"webhooks": [f"http://127.0.0.1:{nobody.getsockname()[1]}/secret"]}
+        here.settings["daemon"]["listen"] = "127.0.0.1:0"
+        here.save()
+        daemon = running()
+        daemon.wait(lambda: daemon.count("job.failed", job="backup", code=1) > 0)
+        daemon.wait(lambda: daemon.count("webhook.failed", gave_up=True) > 0)
+        (port,) = (one["port"] for one in daemon.events if one["event"] == "status.listening")
+        wait_for_metrics(port, 'job_consecutive_failures{task="backup"}', "webhook_failures_total")
+        told = [one for one in daemon.events if one["event"] == "job.failed" and one["job"] == "backup"]
+        assert "/proc/etcdguard" in told[0]["error"]
+        assert told[0]["hint"]
+        assert "secret" not in json.dumps(daemon.events)
+
+        nobody.listen()
+        here.settings["daemon"]["listen"] = f"127.0.0.1:{nobody.getsockname()[1]}"
+        here.settings["backup"]["spool_dir"] = spool
+        here.settings["notify"] = {}
+        key = here.folder / here.settings["signing"]["key_file"]
+        away = key.rename(key.with_suffix(".away"))
+        here.save()
+        daemon.process.send_signal(signal.SIGHUP)
+        daemon.wait(lambda: daemon.count("status.not_listening") == 1)
+        daemon.wait(lambda: daemon.count("job.failed", job="backup", code=12) > 0)
+        away.rename(key)
+        daemon.wait(lambda: daemon.count("job.finished", job="backup", outcome="ok") > 0)
+
+
+def wait_for_metrics(port: int, *names: str) -> None:
+    """Until all of them are above 0."""
+
+    def values() -> dict[str, float]:
+        with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
+            lines = [line for line in answer.read().decode().splitlines() if not line.startswith("#")]
+        return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
+
+    eventually(lambda: all(values()[f"etcdguard_{name}"] > 0 for name in names), f"{names} above 0")
 
 
 def test_timers_of_five_nodes_at_once_make_one_backup(here: Installation, tmp_path: Path) -> None:
