@@ -22,7 +22,7 @@ NAMED_BEFORE = 16
 """So many events before it each event names: whoever takes one away must take all that came after."""
 
 _LEVELS = ("manifest", "data", "drill")
-_OF_BACKUPS = ("verify", "hold", "prune")
+_OF_BACKUPS = ("backup", "verify", "hold", "prune")
 
 
 def reaches(level: str, other: str) -> bool:
@@ -92,7 +92,7 @@ class Trail:
                     yield dict(event.facts)
 
     def knows_backups(self) -> bool:
-        """Whether a backup was ever verified, held or pruned here, believed or not."""
+        """Whether a backup was ever taken, verified, held or pruned here, believed or not."""
         kinds = {self._layout.event_kind(info.key) for info in self._store.list(self._layout.events)}
         return not kinds.isdisjoint(_OF_BACKUPS)
 

@@ -149,11 +149,13 @@ def command(
         try:
             results = app.first_catalog(repository, use)
         except ObjectNotFound:
-            if not if_any or any(catalog.trail.knows_backups() for catalog in app.catalogs(repository)):
+            if not if_any:
                 raise
-            reason = "no backup has been taken yet"
-            session.report({"outcome": "skipped", "satisfied": False, "reason": reason}, _skipped)
-            return
+            if not any(catalog.trail.knows_backups() for catalog in app.catalogs(repository)):
+                reason = "no backup has been taken yet"
+                session.report({"outcome": "skipped", "satisfied": False, "reason": reason}, _skipped)
+                return
+            results = app.first_catalog(repository, use)  # the first may have come meanwhile
     session.report({"results": results}, _table)
     failed = [one for one in results if one["outcome"] == "failed"]
     locked = [one for one in results if one["outcome"] == "unverifiable"]

@@ -116,7 +116,8 @@ def test_the_level_is_the_deepest_since_the_last_failure(store: MemoryStore) -> 
 
 
 @pytest.mark.parametrize(
-    ("kind", "knows"), [("verify", True), ("prune", True), ("hold", True), ("restore", False)]
+    ("kind", "knows"),
+    [("backup", True), ("verify", True), ("prune", True), ("hold", True), ("restore", False)],
 )
 def test_what_was_done_to_backups_shows_that_there_were_some(
     store: MemoryStore, kind: str, knows: bool
