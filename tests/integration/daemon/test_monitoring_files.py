@@ -76,6 +76,10 @@ def test_the_dashboard_loads_and_asks_for_metrics_that_there_are(tmp_path: Path)
     dashboard = json.loads(DASHBOARD.read_text())
     panels = dashboard["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels)
+    assert dashboard["schemaVersion"] >= 36  # Grafana 9, the first with datasources as objects throughout
+    assert not {"__inputs", "__requires", "id"} & set(dashboard), (
+        "it would ask for what this file cannot give"
+    )
     taken: set[tuple[int, int]] = set()
     for panel in panels:
         place = panel["gridPos"]
@@ -88,6 +92,13 @@ def test_the_dashboard_loads_and_asks_for_metrics_that_there_are(tmp_path: Path)
         assert place["x"] + place["w"] <= 24
         taken |= cells
         assert panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
+        assert panel["type"] in ("stat", "timeseries", "state-timeline"), "built into Grafana"
+        assert panel["title"]
+        assert set(panel["fieldConfig"]) == {"defaults", "overrides"}
+        references = [target["refId"] for target in panel["targets"]]
+        assert references == sorted(set(references)) != []
+        steps = panel["fieldConfig"]["defaults"].get("thresholds", {}).get("steps", [{"value": None}])
+        assert steps[0]["value"] is None, "the first step is the base colour"
     assert dashboard["templating"]["list"][0]["name"] == "datasource"
     expressions = list(_expressions(panels))
     assert {name for one in expressions for name in _METRIC.findall(one)} <= documented()
