@@ -265,7 +265,7 @@ class Retention(Section):
     keep_monthly: Count = 0
     keep_yearly: Count = 0
     keep_within: CalendarPeriod | None = None
-    min_verified: Count = 1
+    min_verified: Annotated[int, Field(ge=1)] = 1
     max_fraction: Annotated[float, Field(gt=0, le=1)] = 0.5
     """Of a repository's backups, at most so many may go at once."""
     schedule: ScheduleText | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from etcdguard.etcd.admin import AdminClient
 from etcdguard.etcd.connection import ConnectionOptions
 from tests.e2e.running import Installation
 from tests.support.etcd_versions import EtcdPrograms
+from tests.support.fixtures_disk import SmallDisk
 from tests.support.fixtures_etcd import ClusterFactory, each_etcd_version
 from tests.support.load import connect, write_history
 
@@ -111,6 +113,20 @@ def test_what_cannot_be_drilled_is_refused(scene: Scene, tmp_path: Path) -> None
     scene.drill("--dir", str(tmp_path / "absent"), code=64)
     assert "a drill" in scene.here.run("verify", "--all", "--level", "drill", code=64).err
     assert scene.left() == []
+
+
+@pytest.mark.root
+def test_a_disk_that_cannot_hold_it_is_refused_before_anything_is_written(
+    scene: Scene, small_disk: SmallDisk
+) -> None:
+    error, hint = scene.drill("--dir", str(small_disk.path), code=15)
+    assert re.search(r"a drill needs [0-9]+ MiB below .*, which has [0-9]+ MiB free", error)
+    assert "--dir" in hint
+    assert list(small_disk.path.iterdir()) == []
+    small_disk.resize(300 * 2**20)
+    scene.drill("--dir", str(small_disk.path), "--members", "3", code=15)
+    assert scene.drill("--dir", str(small_disk.path))["outcome"] == "ok"
+    assert list(small_disk.path.iterdir()) == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -388,6 +388,23 @@ def test_the_command_refuses_to_delete_too_much(tmp_path: Path, capsys: pytest.C
     assert len(catalog_of(store).list().backups) == 1
 
 
+@pytest.mark.parametrize(
+    "rules",
+    [{"keep_last": 1}, {"keep_yearly": 1}, {"keep_within": "1h"}],
+    ids=lambda rules: next(iter(rules)),
+)
+def test_the_command_never_deletes_everything(tmp_path: Path, rules: dict[str, Any]) -> None:
+    """The strictest rules, long past, and every part allowed: the newest backup stays."""
+    store = FileStore.create("first", tmp_path / "first")
+    node = Node(tmp_path / "spool", clock=ManualClock(datetime.now(timezone.utc) - 5000 * DAY))
+    ids = [node.backup(revision, store).backup.id for revision in range(20, 24)]
+    ids = ids if "keep_within" in rules else ids[-1:]
+    config = _configured(tmp_path, ["first"], {**rules, "max_fraction": 1.0})
+    for _ in range(2):
+        assert run("--config", config, "prune", "--confirm") == 0
+        assert [backup.id for backup in catalog_of(store).list().backups] == ids
+
+
 def test_the_command_without_rules(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     FileStore.create("first", tmp_path / "first")
     assert run("--config", _configured(tmp_path, ["first"], None), "prune", "--confirm") == 64
