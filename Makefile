@@ -68,6 +68,10 @@ bench-restore: $(READY) ## compare restore --all with three hosts by hand (root;
 bench-catalog: $(READY) ## list and audit 10 000 backups of 100 clusters on a real S3 server
 	$(BIN)/python -m tests.benchmarks.catalog_scale
 
+.PHONY: bench-drill
+bench-drill: $(READY) ## compare a drill with the same by hand (about 8 GB of disk)
+	$(BIN)/python -m tests.benchmarks.drill_speed
+
 .PHONY: soak
 soak: $(READY) ## ten minutes of trouble for three daemons on a real cluster
 	$(BIN)/python -m tests.soak

@@ -11,6 +11,7 @@ _ALL = {
     "backup_speed": ("--sizes", "100,1000,4000"),
     "put_latency": (),
     "restore_speed": (),
+    "drill_speed": (),
 }
 
 
