@@ -72,7 +72,7 @@ def check_parts(parts: Collection[int]) -> None:
 
 
 def _check_text(key: str) -> None:
-    if not all(char.isprintable() for char in key):
+    if not key.isprintable():
         raise _unusable(key, "an unprintable character")
     if len(key.encode()) > _MAX_KEY_BYTES:
         raise _unusable(key, f"more than {_MAX_KEY_BYTES} bytes")

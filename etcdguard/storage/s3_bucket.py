@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import boto3
 from botocore.config import Config
+from botocore.utils import parse_timestamp
 
 from etcdguard.errors import ObjectNotFound, RepositoryError, StoreUnavailable
 from etcdguard.storage.s3_errors import FOREIGN, code_of, translate
@@ -177,6 +178,8 @@ class Bucket:
         )
         try:
             self._session = session or boto3.Session()
+            parsers = self._session._session.get_component("response_parser_factory")
+            parsers.set_parser_defaults(timestamp_parser=_moment)
             client = self._session.client(
                 "s3",
                 region_name=o.region,
@@ -192,6 +195,16 @@ class Bucket:
             raise translate(e, self._where, "set up the S3 client") from e
         client.meta.events.register("before-call.s3", _refuse_redirects)
         return client
+
+
+def _moment(value: Any) -> datetime:
+    """A listing dates thousands of objects, all in one form; botocore would try many forms for each."""
+    if isinstance(value, str) and value.endswith("Z"):
+        try:
+            return datetime.fromisoformat(f"{value[:-1]}+00:00")
+        except ValueError:
+            pass
+    return parse_timestamp(value)
 
 
 def _refuse_redirects(params: dict[str, Any], **_: object) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -128,15 +130,32 @@ def _run(folder: Path, config: Path, server: S3Server, *args: str) -> tuple[floa
     return took, done.stdout
 
 
-def _measured(folder: Path, config: Path, server: S3Server, turns: int, *args: str) -> tuple[float, int, str]:
-    """Median seconds, peak bytes, and what the last turn printed."""
+@dataclass(frozen=True)
+class Cost:
+    """Of one command: medians in seconds, of the clock and of its own processors, and its peak in bytes."""
+
+    seconds: float
+    cpu: float
+    peak: int
+    out: str
+
+
+def _measured(folder: Path, config: Path, server: S3Server, turns: int, *args: str) -> Cost:
     for left in folder.glob(f"{args[0]}-*"):
         left.unlink()
-    seconds, out = [], ""
+    seconds, cpu, out = [], [], ""
     for _ in range(turns):
+        before = _cpu()
         took, out = _run(folder, config, server, *args)
         seconds.append(took)
-    return statistics.median(seconds), max(peaks(folder, args[0])), out
+        cpu.append(_cpu() - before)
+    return Cost(statistics.median(seconds), statistics.median(cpu), max(peaks(folder, args[0])), out)
+
+
+def _cpu() -> float:
+    """Seconds of processors that ended children have taken."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _steps(clusters: int) -> Iterator[tuple[list[str], int]]:
@@ -164,25 +183,26 @@ def main() -> int:
             bucket = make_bucket(server)
             store = S3Store(server.options(bucket), session=server.session())
             config = _configure(folder, server, bucket)
-            sys.stdout.write("manifests  list s  ms/manifest  list MB  audit s  audit MB\n")
+            sys.stdout.write("manifests  list s  of CPU  ms/manifest  list MB  audit s  of CPU  audit MB\n")
             for names, there in _steps(options.clusters):
                 _fill(store, names, options.each, end)
                 count = there * options.each
-                listed, list_peak, out = _measured(
+                listed = _measured(
                     folder, config, server, options.turns, "list", "--all-clusters", "-o", "json"
                 )
-                if out.count('"cluster":') != count:
-                    raise SystemExit(f"{out.count(chr(34) + 'cluster' + chr(34))} of {count} were listed")
-                audited, audit_peak, _ = _measured(
-                    folder, config, server, options.turns, "audit", "-o", "json"
-                )
+                if (found := listed.out.count('"cluster":')) != count:
+                    raise SystemExit(f"{found} of {count} were listed")
+                audited = _measured(folder, config, server, options.turns, "audit", "-o", "json")
                 sys.stdout.write(
-                    f"{count:9d}  {listed:6.1f}  {listed / count * 1000:11.2f}  {list_peak / 1e6:7.0f}  "
-                    f"{audited:7.1f}  {audit_peak / 1e6:8.0f}\n"
+                    f"{count:9d}  {listed.seconds:6.1f}  {listed.cpu:6.1f}  "
+                    f"{listed.seconds / count * 1000:11.2f}  {listed.peak / 1e6:7.0f}  "
+                    f"{audited.seconds:7.1f}  {audited.cpu:6.1f}  {audited.peak / 1e6:8.0f}\n"
                 )
                 sys.stdout.flush()
                 failed = (
-                    listed > _LIST_SECONDS or audited > _AUDIT_SECONDS or max(list_peak, audit_peak) > _MEMORY
+                    listed.seconds > _LIST_SECONDS
+                    or audited.seconds > _AUDIT_SECONDS
+                    or max(listed.peak, audited.peak) > _MEMORY
                 )
     return int(failed)
 
