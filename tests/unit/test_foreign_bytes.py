@@ -46,8 +46,3 @@ def test_damaged_bytes(name: str, data: st.DataObject) -> None:
         else:
             damaged[at:at] = damaged[at : at + length]
     PARSERS[name].survives(bytes(damaged))
-
-
-def test_a_hold_cannot_write_to_the_terminal() -> None:
-    hold = PARSERS["hold"].sample().replace(b'"r"', b'"\\u001b[2J \\ud800"')
-    assert PARSERS["hold"].survives(hold)

@@ -77,6 +77,14 @@ def test_an_interruption(
     assert _two_lines(capsys)[0] == "interrupted"
 
 
+def test_an_error_cannot_steer_the_terminal(
+    raising: Callable[[BaseException], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    raising(errors.RepositoryError("the store said \x1b[2J\x9b \ud800", hint="b\x08"))
+    assert run("fail") == 10
+    assert _two_lines(capsys) == ("the store said ?[2J? ?", "b?")
+
+
 def test_an_unexpected_exception_is_internal(
     raising: Callable[[BaseException], None], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -34,6 +34,18 @@ def test_what_has_no_fixed_text_is_refused(value: object) -> None:
         render({"a": value}, "json", lambda _: "")
 
 
+@pytest.mark.parametrize(
+    "harm", ["\x1b[2J", "\x1b]0;title\x07", "\r", "\x9b2J", "\u202e", "\ud800", "\x7f", "\b"], ids=repr
+)
+def test_nothing_that_is_shown_can_steer_the_terminal(harm: str, capsys: pytest.CaptureFixture[str]) -> None:
+    emit(f"a reason{harm}, an \u00fc and\ta {click.style('colour', fg='red')}\n", {})
+    out = capsys.readouterr().out
+    assert not any(each in out for each in harm if not each.isprintable() and each != "\x1b")
+    assert "\x1b" not in out.replace("\x1b[31m", "").replace("\x1b[0m", "")
+    assert click.unstyle(out).startswith("a reason?")
+    assert ", an \u00fc and\ta colour\n" in click.unstyle(out)
+
+
 def test_columns_line_up_also_when_styled() -> None:
     rows = [("ok", click.style("green", fg="green"), "x"), ("a longer one", "b", "y")]
     lines = click.unstyle(table(("A", "B", "C"), rows)).splitlines()
