@@ -237,6 +237,9 @@ def test_the_daemon_runs_reloads_and_ends(host: Host, daemon: None) -> None:
     assert _status(host, "WatchdogUSec") == "2min"
     pid = _status(host, "MainPID")
     _wait("a backup of the daemon", lambda: len(_backups(host)) > before)
+    seen = "/var/lib/etcdguard/daemon/samples.json"
+    _wait("a look at the cluster", lambda: host.exists(seen))
+    assert host.run("stat", "--format=%U %a", seen).stdout.split() == ["etcdguard", "600"]
 
     key = "/run/credentials/etcdguard.service/cluster.key"
     assert host.read(key) == host.read(str(SYSTEMD_TLS.client_key))
