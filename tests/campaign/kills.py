@@ -1,5 +1,6 @@
 """``python -m tests.campaign.kills``: SIGKILL a real backup at seeded random moments (200 unless told).
 
+Every fifth is killed when its snapshot is whole and waits for its upload.
 What is listed can be restored, after every one of them; what was whole is shipped by a later run.
 """
 
@@ -13,6 +14,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from etcdguard.backup.spool import Spool
@@ -63,6 +65,23 @@ def _killed_after(here: Installation, seconds: float) -> bool:
         return False
 
 
+def _killed_when_whole(here: Installation) -> bool:
+    """Run a backup and kill it once its snapshot is whole and waits for the upload; False when it ended."""
+    before = set(here.spool.iterdir())
+    with here.start("backup") as process:
+        while process.poll() is None:
+            with suppress(FileNotFoundError):  # delivered meanwhile
+                fresh = [entry for entry in Spool(here.spool).entries() if entry.path not in before]
+                if any(entry.backup() is not None for entry in fresh):
+                    process.kill()
+                    process.communicate()
+                    return True
+            time.sleep(0.005)
+        process.communicate()
+    assert process.returncode == 0
+    return False
+
+
 def _end_lease(cluster: LocalCluster) -> None:
     """Now instead of in 15 s, which the next backup would wait for."""
     with connect(cluster) as client:
@@ -99,7 +118,10 @@ def killed_backups(folder: Path, cluster: LocalCluster, server: S3Server, kills:
     verified: set[str] = set()
     uploads_left = 0
     for number in range(kills):
-        killed = _killed_after(here, moments.uniform(0.9 * first, end))
+        if number % 5 == 4:  # uploads of so little are short: chance alone would hardly meet one
+            killed = _killed_when_whole(here)
+        else:
+            killed = _killed_after(here, moments.uniform(0.9 * first, end))
         states[_state(here.spool) if killed else "had ended"] += 1
         _end_lease(cluster)
         uploads_left += bool(store.stale_uploads(""))

@@ -60,8 +60,9 @@ def scene(tmp_path: Path, etcd_binaries: EtcdPrograms, cluster_factory: ClusterF
     cluster.close()
     base = tmp_path / "drills"
     base.mkdir()
-    # The lock that a backup takes is a write, and its key is in the backup.
-    yield Scene(here, etcd_binaries, base, revision + 1, len(history.live))
+    (listed,) = here.json("list")["backups"]
+    assert listed["revision"] >= revision
+    yield Scene(here, etcd_binaries, base, listed["revision"], len(history.live))
     shutil.rmtree(base)
 
 
