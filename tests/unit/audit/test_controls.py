@@ -208,6 +208,30 @@ def test_a_deletion_that_the_rules_forbade(scene: Scene) -> None:
     assert scene.findings() == [("deletion-against-policy", scene.ids[5])]
 
 
+def test_a_prune_that_was_cut_off_before_its_deeds_is_no_finding(scene: Scene) -> None:
+    """What it did not come to is there as before, and counts when the next one judges."""
+    oldest, second, *_ = scene.hours(4)
+    scene.hold(oldest)
+    removing = [{"id": second, "sequence": 2, "reason": "no retention rule keeps it"}]
+    scene.record("prune", {"phase": "begun", "policy": {"keep_last": 2}, "remove": removing})
+    assert scene.findings(notices=True) == []
+    scene.release(oldest)
+    scene.to(scene.clock.moment + timedelta(minutes=15))
+    assert scene.prune(Policy(keep_last=3)) == [oldest]
+    assert scene.findings(notices=True) == []
+
+
+def test_a_number_that_nothing_accounts_for(scene: Scene) -> None:
+    scene.hours(4)
+    (announced,) = (key for key in scene.events("backup") if scene.ids[1].encode() in scene.read(key))
+    for key in (*scene.folder(scene.ids[1]), announced, announced + ".sig"):
+        scene.store.delete(key)
+    chain = scene.controls()["chain.unbroken"]
+    assert [one["message"] for one in chain["findings"]] == [
+        "number 2 of the chain is missing, and no record says that it was deleted"
+    ]
+
+
 def test_what_should_be_gone(tmp_path: Path) -> None:
     schedules = {"backup": parse_schedule(["1h"]), "prune": parse_schedule(["2h"])}
     scene = Scene(tmp_path, promise=replace(PROMISE, schedules=schedules))

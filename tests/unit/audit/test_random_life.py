@@ -82,7 +82,7 @@ class RandomLife:
     def crashed_prune(self) -> None:
         number = self.rng.randrange(2)
         whole = self.scene.stores[number]
-        self.scene.stores[number] = FaultyStore(whole, crash_after=self.rng.randrange(60))
+        self.scene.stores[number] = FaultyStore(whole, crash_after=self.rng.randrange(150))
         try:
             self.scene.prune(self.rng.choice(POLICIES), number)
         except SimulatedCrash:
