@@ -116,6 +116,8 @@ class RandomLife:
         return [FaultyStore(first, crash_after=self.rng.randrange(30)), second]
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("seed", [20261121])
 def test_nothing_is_found_where_nothing_is_wrong(
     tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
