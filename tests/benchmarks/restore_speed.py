@@ -239,7 +239,7 @@ def _backed_up(folder: Path, programs: EtcdPrograms, megabytes: int) -> tuple[In
 
 
 def _keys(etcdctl: Etcdctl) -> int:
-    fields = etcdctl.run("get", "", "--prefix", "--count-only", "--write-out=fields")
+    fields = etcdctl.run("get", "/registry/", "--prefix", "--count-only", "--write-out=fields")
     (count,) = (line.split(":")[1] for line in fields.splitlines() if line.startswith('"Count"'))
     return int(count)
 
