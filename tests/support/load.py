@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ __all__ = ["History", "WriteLoad", "connect", "fill", "json_like", "write_histor
 _TXN_OPS = 100  # etcd allows 128 operations in a transaction
 _TXN_BYTES = 1_000_000  # and 1.5 MiB in a request
 _CALL_SECONDS = 5
+_FIRST_PUT_SECONDS = 60
 
 
 def connect(cluster: LocalCluster, name: str | None = None, credentials: Credentials | None = None) -> Any:
@@ -98,7 +100,10 @@ class WriteLoad:
 def write_load(
     cluster: LocalCluster, *, prefix: str = "/load/", credentials: Credentials | None = None
 ) -> Iterator[WriteLoad]:
-    """Write small keys without pause while the block runs, going to the next member when one fails."""
+    """Write small keys without pause while the block runs, going to the next member when one fails.
+
+    The block begins once a first put is acknowledged: a load that comes to nothing before would be none.
+    """
     load = WriteLoad(prefix)
     stop = threading.Event()
     thread = threading.Thread(
@@ -106,6 +111,11 @@ def write_load(
     )
     thread.start()
     try:
+        deadline = time.monotonic() + _FIRST_PUT_SECONDS
+        while not load.acknowledged:
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"no put was acknowledged in {_FIRST_PUT_SECONDS} s")
+            time.sleep(0.01)
         yield load
     finally:
         stop.set()
