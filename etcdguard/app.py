@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from etcdguard.etcd.lease import SlotMarks
     from etcdguard.etcd.lock import LeaseLock
     from etcdguard.etcd.metrics import Scraper
-    from etcdguard.storage.base import RepositoryStore
+    from etcdguard.storage.base import LockRule, RepositoryStore
     from etcdguard.verify import Verifier, VerifyResult
 
 __all__ = ["App", "SystemClock"]
@@ -194,6 +194,13 @@ class App:
         schedule = self.config.backup.schedule
         if schedule is not None:
             self.patience = min(120.0, schedule.shortest.total_seconds() / 4)
+
+    def lock_rule(self, repository: Repository) -> LockRule | None:
+        """The object lock that is configured for what is written there."""
+        from etcdguard.storage.base import LockRule
+
+        lock = None if repository.s3 is None else repository.s3.object_lock
+        return None if lock is None else LockRule(lock.mode, lock.days)
 
     def _plain_store(self, repository: Repository) -> RepositoryStore:
         if repository.file is not None:

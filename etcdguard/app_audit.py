@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from etcdguard.app import App
 from etcdguard.audit.case import Case, Expectation
 from etcdguard.audit.document import audited, report
-from etcdguard.audit.facts import LockRule, RepositoryFacts
+from etcdguard.audit.facts import RepositoryFacts
 from etcdguard.audit.gather import gather
 from etcdguard.audit.history import tell
 from etcdguard.audit.period import Span
@@ -86,11 +86,9 @@ def _audited(
 
     def ask(one: Repository) -> RepositoryFacts:
         store = app.store(one)
-        lock = None if one.s3 is None or one.s3.object_lock is None else one.s3.object_lock
-        rule = None if lock is None else LockRule(lock.mode, lock.days)
         try:
             catalog = Catalog(store, cluster, app.trusted_signers)
-            return gather(catalog, store, period, now, rule)
+            return gather(catalog, store, period, now, app.lock_rule(one))
         except EtcdGuardError as error:
             failed.append(error)
             return RepositoryFacts(one.name, error=error.message)
@@ -100,10 +98,9 @@ def _audited(
         facts = list(pool.map(ask, repositories))
     if failed and len(failed) == len(facts):
         raise failed[0]
-    signing = app.config.signing
     expectation = Expectation(
         promise=app.promise() if cluster == app.config.cluster.name else None,
-        must_be_signed=bool(signing.key_file or signing.trusted_signers),
+        must_be_signed=app.config.signing.required,
         rpo=rpo,
     )
     return audited(Case(cluster, period, now, expectation, tuple(tell(one) for one in facts)))

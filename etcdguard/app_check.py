@@ -12,13 +12,14 @@ from etcdguard.app import App
 from etcdguard.app_defrag import policy_of
 from etcdguard.app_look import history_file
 from etcdguard.catalog import Catalog
+from etcdguard.catalog.catalog import keys_of
 from etcdguard.errors import EtcdGuardError, Locked
 from etcdguard.log import get_logger
 from etcdguard.maintenance.checks.facts import SizePoint
 from etcdguard.maintenance.checks.gather import Gatherer, Sources
 from etcdguard.maintenance.checks.judge import judge_cluster
 from etcdguard.maintenance.checks.trust import certificates
-from etcdguard.maintenance.lock_check import WantedLock, check_object_lock
+from etcdguard.maintenance.lock_check import check_object_lock
 from etcdguard.maintenance.repository_check import check_repository
 from etcdguard.maintenance.results import CheckResult, Outcome
 from etcdguard.model import Manifest
@@ -55,9 +56,8 @@ def check_repositories(app: App, name: str | None) -> list[CheckResult]:
         store = app.store(repository)
         catalog = app.catalog_of(store)
         results += check_repository(store, catalog.cluster, now=app.clock.now())
-        lock = None if repository.s3 is None else repository.s3.object_lock
-        if lock is not None:
-            wanted = WantedLock(lock.mode, lock.days)
+        wanted = app.lock_rule(repository)
+        if wanted is not None:
             find = partial(_newest_objects, catalog)
             results += check_object_lock(store, catalog.cluster, wanted, find, now=app.clock.now())
     return results
@@ -68,10 +68,9 @@ def _newest_objects(catalog: Catalog) -> tuple[Manifest, tuple[str, ...]] | None
     found = catalog.recent(1)
     if not found:
         return None
-    manifest, layout = found[-1].manifest, catalog.layout
-    objects = [layout.absolute(entry.key) for entry in manifest.objects]
-    signature = [] if found[-1].signature == "missing" else [layout.signature(manifest.id)]
-    return manifest, (*objects, *signature, layout.manifest(manifest.id))
+    manifest = found[-1].manifest
+    unsigned = {catalog.layout.signature(manifest.id)} if found[-1].signature == "missing" else set()
+    return manifest, tuple(key for key in keys_of(catalog.layout, manifest) if key not in unsigned)
 
 
 @contextmanager

@@ -24,7 +24,7 @@ def pruners(app: App, name: str | None, max_fraction: float | None) -> list[Prun
             catalog,
             store,
             retention.policy,
-            must_be_signed=bool(app.config.signing.key_file or app.config.signing.trusted_signers),
+            must_be_signed=app.config.signing.required,
             record=lambda facts: app.record(catalog, "prune", facts),
             limits=limits,
         )

@@ -3,28 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from datetime import datetime
 
 from etcdguard.catalog import Catalog
-from etcdguard.catalog.reading import read_small
+from etcdguard.catalog.holds import HOLD_FORMAT, Hold, read_hold
 from etcdguard.crypto.signing import SigningKey
-from etcdguard.errors import Corruption, ObjectExists, ObjectNotFound
+from etcdguard.errors import ObjectExists, ObjectNotFound
 
-__all__ = ["HOLD_FORMAT", "Hold", "Keeper"]
-
-HOLD_FORMAT = "etcdguard-hold/1"
-
-
-@dataclass(frozen=True)
-class Hold:
-    """Why a backup must stay. What cannot be read is None; it holds all the same."""
-
-    id: str
-    reason: str | None
-    at: str | None
-    """RFC 3339."""
-    actor: str | None
+__all__ = ["Keeper"]
 
 
 class Keeper:
@@ -69,19 +55,8 @@ class Keeper:
     def list(self) -> list[Hold]:
         """Every hold, also of a backup that is not there (any more), by id."""
         layout, store = self._catalog.layout, self._catalog.store
-        return [self._read(layout.held_id(info.key), info.key) for info in store.list(layout.holds)]
-
-    def _read(self, backup_id: str, key: str) -> Hold:
-        try:
-            document = json.loads(read_small(self._catalog.store, key))
-        except (ValueError, RecursionError, Corruption, ObjectNotFound):
-            document = None
-        known = document if isinstance(document, dict) and document.get("format") == HOLD_FORMAT else {}
-        text = {
-            name: value if isinstance(value := known.get(name), str) else None
-            for name in ("reason", "at", "actor")
-        }
-        return Hold(backup_id, **text)
+        found = (read_hold(store, layout, info.key) for info in store.list(layout.holds))
+        return [hold for hold in found if hold is not None]
 
     def _record(self, change: str, backup_id: str, reason: str, at: datetime, actor: str) -> None:
         facts = {"change": change, "id": backup_id, "reason": reason}

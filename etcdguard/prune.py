@@ -12,6 +12,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from etcdguard.catalog import Backup, Catalog
+from etcdguard.catalog.catalog import keys_of
+from etcdguard.catalog.standing import reaches
 from etcdguard.errors import AccessDenied, EtcdGuardError, ObjectNotFound, Refused
 from etcdguard.log import get_logger
 from etcdguard.retention import Candidate, Policy, decide
@@ -158,7 +160,7 @@ class Pruner:
                 cluster_id=manifest.cluster.cluster_id,
                 created_at=manifest.created_at,
                 order=manifest.order,
-                verified=backup.verified is not None and backup.verified.level in ("data", "drill"),
+                verified=backup.verified is not None and reaches(backup.verified.level, "data"),
                 held=backup.held,
                 unjudged=None if self._trusted(backup) else "nobody trusted here has signed it",
             )
@@ -168,7 +170,7 @@ class Pruner:
 
     def _locks(self, backup: Backup, now: datetime) -> Iterator[str]:
         """A deletion under an object lock would only hide the backup: it stays visible until it can go."""
-        for key in self._keys(backup):
+        for key in keys_of(self._layout, backup.manifest):
             try:
                 until = self._store.locked_until(key)
             except ObjectNotFound:
@@ -176,11 +178,6 @@ class Pruner:
             if until is not None and until > now:
                 yield f"locked by the store until {until.isoformat(timespec='seconds')}"
                 return
-
-    def _keys(self, backup: Backup) -> list[str]:
-        """In the order of deletion: without its manifest a backup is no longer listed by anybody."""
-        objects = [self._layout.absolute(entry.key) for entry in backup.manifest.objects]
-        return [self._layout.manifest(backup.id), *objects, self._layout.signature(backup.id)]
 
     def _leftovers(self, now: datetime) -> tuple[list[str], list[StaleUpload]]:
         """What no backup's manifest vouches for, and nobody has touched for long."""
@@ -281,7 +278,7 @@ class Pruner:
             return None  # another prune was first; what it left is collected as an orphan
         if self._exists(self._layout.hold(backup_id)):
             return "on hold"
-        for key in self._keys(backup):
+        for key in keys_of(self._layout, backup.manifest):
             self._store.delete(key)
         return None
 

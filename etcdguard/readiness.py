@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from etcdguard.catalog import Backup, Listing
+from etcdguard.catalog.standing import reaches
 from etcdguard.errors import EtcdGuardError, ObjectNotFound, Refused, Stale
 from etcdguard.etcd.tools import Tool
 from etcdguard.maintenance.checks.thresholds import Limits, Thresholds
@@ -21,7 +22,6 @@ from etcdguard.restore.steps import StepError
 __all__ = ["Key", "Prospect", "judge_readiness", "newest"]
 
 _PREFIX = "readiness."
-_DEEP = ("data", "drill")
 _NOT_ABOUT_A_LIVING_CLUSTER = "stopped"
 """The preflight's check that etcd is down: it runs today, and whoever restores stops it first."""
 
@@ -113,7 +113,7 @@ def _verified(found: Prospect, limits: Limits) -> CheckResult:
         for listing in found.repositories.values()
         if isinstance(listing, Listing)
         for backup in listing.backups
-        if backup.verified is not None and backup.verified.level in _DEEP
+        if backup.verified is not None and reaches(backup.verified.level, "data")
     ]
     if not backups:
         return _line("verified", Outcome.WARN, "no backup's data has ever been verified", limits, hint)

@@ -19,7 +19,7 @@ from typing import Literal
 
 from etcdguard.catalog.catalog import Backup, Catalog
 from etcdguard.catalog.chain import link_problem
-from etcdguard.catalog.trail import reaches
+from etcdguard.catalog.standing import reaches
 from etcdguard.crypto.recipients import Identity
 from etcdguard.errors import Corruption, ObjectNotFound, WrongKey
 from etcdguard.etcd.page_index import PageIndex

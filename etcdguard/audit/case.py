@@ -17,7 +17,6 @@ from etcdguard.slots import Schedule, slot_id
 __all__ = ["Case", "Expectation", "Gap", "Sighting"]
 
 _MOST_SLOTS = 100_000
-_DEEP = ("data", "drill")
 
 
 @dataclass(frozen=True)
@@ -205,6 +204,12 @@ class Case:
             if check.at < self.period.end
         ]
         return tuple(sorted(found, key=lambda one: (one[1].at, one[1].key)))
+
+    @cached_property
+    def restored_in(self) -> tuple[float, ...]:
+        """Seconds that the drills of the period took which restored their backup."""
+        drills = (one.drill for _, one in self.checks if one.sound and one.drill and one.at in self.period)
+        return tuple(float(drill["rto_seconds"]) for drill in drills if "rto_seconds" in drill)
 
     def newest_sound(self, levels: Sequence[str]) -> tuple[History, Check] | None:
         """The newest verification at one of these levels that found its backup sound."""

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timezone
+from statistics import median_high
 from typing import Any
 
 from etcdguard.audit.case import Case, Sighting
 from etcdguard.audit.controls import judge
-from etcdguard.audit.controls.proof import standing
-from etcdguard.audit.history import Check, History, Known
+from etcdguard.audit.history import Check, History, Known, standing
 from etcdguard.audit.judgment import Control
 from etcdguard.audit.period import Span
+from etcdguard.catalog.holds import Hold
+from etcdguard.catalog.standing import Standing
 from etcdguard.model import Manifest, Tool
 
 __all__ = ["audited", "report"]
@@ -21,7 +23,7 @@ _ISO = "ISO/IEC 27001:2022 A.8.13"
 _BACKUP, _TEST = "SOC 2 A1.2", "SOC 2 A1.3"
 _TESTS = frozenset({"verification.data", "restore.drilled", "backups.recovery-point"})
 
-_States = Mapping[str, tuple[dict[str, Check], dict[str, Check]]]
+_States = Mapping[str, Mapping[str, Standing[Check]]]
 
 
 def report(clusters: Sequence[Mapping[str, Any]], period: Span, now: datetime, tool: Tool) -> dict[str, Any]:
@@ -39,7 +41,7 @@ def report(clusters: Sequence[Mapping[str, Any]], period: Span, now: datetime, t
 def audited(case: Case) -> dict[str, Any]:
     """One cluster, judged."""
     controls = judge(case)
-    states = {history.name: standing(history) for history in case.readable}
+    states = {history.name: standing(history.checks) for history in case.readable}
     backups = [one for one in case.sightings if _is_shown(case, one)]
     return {
         "name": case.cluster,
@@ -66,9 +68,9 @@ def audited(case: Case) -> dict[str, Any]:
         "verifications": [_check(*one) for one in case.checks if one[1].at in case.period],
         "deletions": list(_deletions(case)),
         "holds": [
-            {"repository": history.name, **_hold(asdict(hold))}
+            {"repository": history.name, **_hold(key, hold)}
             for history in case.readable
-            for hold in history.facts.holds
+            for key, hold in history.facts.holds.items()
         ],
         "hold_changes": [
             {
@@ -108,11 +110,7 @@ def _control(control: Control) -> dict[str, Any]:
 def _measures(case: Case) -> dict[str, Any]:
     expected = len(case.expected)
     done = sum(slot in case.satisfied for slot in case.expected)
-    times = sorted(
-        float(check.drill["rto_seconds"])
-        for _, check in case.checks
-        if check.level == "drill" and check.sound and check.drill and check.at in case.period
-    )
+    times = case.restored_in
     return {
         "backups_taken": len(case.taken),
         "slots_expected": expected,
@@ -121,8 +119,8 @@ def _measures(case: Case) -> dict[str, Any]:
         "rpo_target_seconds": None if case.rpo is None else case.rpo.total_seconds(),
         "longest_gap_seconds": max((gap.seconds for gap in case.gaps), default=None),
         "drills_sound": len(times),
-        "rto_median_seconds": times[len(times) // 2] if times else None,
-        "rto_longest_seconds": times[-1] if times else None,
+        "rto_median_seconds": median_high(times) if times else None,
+        "rto_longest_seconds": max(times, default=None),
     }
 
 
@@ -173,7 +171,8 @@ def _manifest_facts(manifest: Manifest | None) -> dict[str, Any]:
 
 def _copy(history: History, known: Known, states: _States) -> dict[str, Any]:
     stored = known.stored
-    sound, failed = (state.get(known.id) for state in states[history.name])
+    state: Standing[Check] = states[history.name].get(known.id, Standing())
+    sound, failed = state.sound, state.failed
     locks = [] if stored is None else list(stored.locks.values())
     moments = [until for until in locks if until is not None]
     return {
@@ -193,7 +192,7 @@ def _copy(history: History, known: Known, states: _States) -> dict[str, Any]:
         "failed_level": failed and failed.level,
         "failed_at": failed and failed.at,
         "locked_until": min(moments) if moments and len(moments) == len(locks) else None,
-        "held": any(hold.id == known.id for hold in history.facts.holds),
+        "held": any(hold.id == known.id for hold in history.facts.holds.values()),
     }
 
 
@@ -227,5 +226,5 @@ def _deletions(case: Case) -> Iterator[dict[str, Any]]:
                 }
 
 
-def _hold(facts: dict[str, Any]) -> dict[str, Any]:
-    return {**{name: facts[name] for name in ("id", "reason", "at", "actor")}, "evidence": facts["key"]}
+def _hold(key: str, hold: Hold) -> dict[str, Any]:
+    return {**asdict(hold), "evidence": key}

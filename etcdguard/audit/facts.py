@@ -8,17 +8,11 @@ from datetime import datetime
 
 from etcdguard.catalog import Signature
 from etcdguard.catalog.events import Event
+from etcdguard.catalog.holds import Hold
 from etcdguard.model import Manifest
+from etcdguard.storage.base import LockRule
 
-__all__ = ["HoldFact", "LockRule", "RepositoryFacts", "StoredBackup"]
-
-
-@dataclass(frozen=True)
-class LockRule:
-    """The object lock that every object of the repository is to have from when it is written."""
-
-    mode: str
-    days: int
+__all__ = ["RepositoryFacts", "StoredBackup"]
 
 
 @dataclass(frozen=True)
@@ -43,17 +37,6 @@ class StoredBackup:
 
 
 @dataclass(frozen=True)
-class HoldFact:
-    """A hold as it stands."""
-
-    id: str
-    key: str
-    reason: str | None
-    at: str | None
-    actor: str | None
-
-
-@dataclass(frozen=True)
 class RepositoryFacts:
     """One cluster in one repository; with an ``error`` nothing else is known."""
 
@@ -69,7 +52,8 @@ class RepositoryFacts:
     """Oldest first. Those of kind ``backup`` that are older than the period are left out but for two."""
     event_keys: Mapping[str, datetime | None] = field(default_factory=dict)
     """Every event that is there, and when it was written by the store's clock."""
-    holds: tuple[HoldFact, ...] = ()
+    holds: Mapping[str, Hold] = field(default_factory=dict)
+    """By key."""
     decided: frozenset[str] = frozenset()
     """Slots of the period that are recorded as a backup's."""
     missed: Mapping[str, str] = field(default_factory=dict)

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from functools import partial
+from typing import TypeVar
 
-from etcdguard.audit.facts import HoldFact, LockRule, RepositoryFacts, StoredBackup
+from etcdguard.audit.facts import RepositoryFacts, StoredBackup
 from etcdguard.audit.period import Span
 from etcdguard.catalog import Catalog, manifest_digest
-from etcdguard.catalog.catalog import Backup, check_sizes
+from etcdguard.catalog.catalog import Backup, check_sizes, keys_of
 from etcdguard.catalog.events import Event
-from etcdguard.catalog.reading import PARALLEL_READS, read_small
+from etcdguard.catalog.holds import read_hold
+from etcdguard.catalog.reading import PARALLEL_READS
 from etcdguard.errors import (
     Corruption,
-    EtcdGuardError,
     ObjectNotFound,
     StoreUnavailable,
     UnsupportedFormat,
 )
 from etcdguard.slots import slot_id
-from etcdguard.storage.base import ObjectInfo, RepositoryStore
+from etcdguard.storage.base import LockRule, ObjectInfo, RepositoryStore
 
 __all__ = ["gather"]
 
@@ -82,7 +82,8 @@ class _Reader:
             events = self._events(each)
             stored |= self._late_backups(events, stored, each)
             kept = each(self._with_locks, stored.values())
-            holds = each(self._hold, [key for key in self._infos if key.startswith(layout.holds)])
+            keys = [key for key in self._infos if key.startswith(layout.holds)]
+            holds = zip(keys, each(partial(read_hold, self._store, layout), keys), strict=True)
             decided, missed = self._slots(each)
         return RepositoryFacts(
             name=self._store.name,
@@ -93,7 +94,7 @@ class _Reader:
             event_keys={
                 key: info.modified for key, info in self._infos.items() if layout.event_kind(key) is not None
             },
-            holds=tuple(one for one in holds if one is not None),
+            holds={key: hold for key, hold in holds if hold is not None},
             decided=decided,
             missed=missed,
             unknown=tuple(sorted(self._unknown())),
@@ -172,11 +173,9 @@ class _Reader:
         """With the locks as the store has them, where there should be some now."""
         if self._lock is None or backup.manifest is None:
             return backup
-        objects = [self._layout.absolute(entry.key) for entry in backup.manifest.objects]
-        keys = [*objects, self._layout.signature(backup.id), self._layout.manifest(backup.id)]
         length = timedelta(days=self._lock.days)
         locks: dict[str, datetime | None] = {}
-        for key in keys:
+        for key in keys_of(self._layout, backup.manifest):
             info = self._infos.get(key)
             since = backup.manifest.created_at if info is None or info.modified is None else info.modified
             if info is not None and since + length > self._now:
@@ -216,34 +215,19 @@ class _Reader:
 
     # -- what else there is ------------------------------------------------------------------------------
 
-    def _hold(self, key: str) -> HoldFact | None:
-        backup_id = self._layout.held_id(key)
-        try:
-            document: Any = json.loads(read_small(self._store, key))
-        except ObjectNotFound:
-            return None
-        except (ValueError, Corruption):
-            document = None
-        known = document if isinstance(document, dict) else {}
-        said = {name: str(known[name]) if name in known else None for name in ("reason", "at", "actor")}
-        return HoldFact(backup_id, key, **said)
-
     def _slots(
-        self, each: Callable[[Callable[[str], str], Iterable[str]], list[str]]
+        self, each: Callable[[Callable[[str], str | None], Iterable[str]], list[str | None]]
     ) -> tuple[frozenset[str], dict[str, str]]:
+        """Of the period: those that are a backup's, and why the missed ones were."""
         first, last = slot_id(self._period.start), slot_id(self._period.end)
-        keys = [key for key in self._infos if key.startswith(self._layout.slots)]
-        here = {key: self._layout.slot_of(key) for key in keys}
-        here = {key: told for key, told in here.items() if first <= told[0] <= last}
-        missed = {key: slot for key, (slot, was_missed) in here.items() if was_missed}
-        reasons = dict(zip(missed.values(), each(self._reason, missed), strict=True))
-        return frozenset(slot for slot, was_missed in here.values() if not was_missed), reasons
-
-    def _reason(self, key: str) -> str:
-        try:
-            return str(json.loads(read_small(self._store, key))["missed"])
-        except (EtcdGuardError, ValueError, TypeError, KeyError):
-            return "the record of it cannot be read"
+        told = [self._layout.slot_of(key) for key in self._infos if key.startswith(self._layout.slots)]
+        here = [(slot, was_missed) for slot, was_missed in told if first <= slot <= last]
+        missed = [slot for slot, was_missed in here if was_missed]
+        reasons = zip(missed, each(self._catalog.ledger.why_missed, missed), strict=True)
+        return (
+            frozenset(slot for slot, was_missed in here if not was_missed),
+            {slot: why or "the record of it cannot be read" for slot, why in reasons},
+        )
 
     def _unknown(self) -> Iterable[str]:
         for key in self._infos:

@@ -10,9 +10,10 @@ from typing import Any
 from etcdguard.audit.facts import RepositoryFacts, StoredBackup
 from etcdguard.audit.promise import Promise
 from etcdguard.catalog.events import Event
+from etcdguard.catalog.standing import Standing
 from etcdguard.model import BackupId
 
-__all__ = ["Check", "Deletion", "History", "HoldChange", "Known", "Promised", "tell"]
+__all__ = ["Check", "Deletion", "History", "HoldChange", "Known", "Promised", "Prune", "standing", "tell"]
 
 
 @dataclass(frozen=True)
@@ -167,6 +168,15 @@ class History:
     def manifest_key(self, backup_id: str) -> str:
         """Where a backup's manifest stands or stood."""
         return self.evidence(f"{self.facts.folder}backups/{backup_id}/manifest.json")
+
+
+def standing(checks: Iterable[Check]) -> dict[str, Standing[Check]]:
+    """By backup, after these checks, oldest first."""
+    found: dict[str, Standing[Check]] = {}
+    for check in checks:
+        before: Standing[Check] = found.get(check.backup, Standing())
+        found[check.backup] = before.after(check, sound=check.sound)
+    return found
 
 
 def tell(facts: RepositoryFacts) -> History:

@@ -12,7 +12,8 @@ from etcdguard.catalog.codec import decode_manifest
 from etcdguard.catalog.layout import Layout
 from etcdguard.catalog.ledger import Ledger
 from etcdguard.catalog.reading import PARALLEL_READS, read_small
-from etcdguard.catalog.trail import Standing, Trail, Verified
+from etcdguard.catalog.standing import Standing, Verified
+from etcdguard.catalog.trail import Trail
 from etcdguard.crypto.signing import TrustedSigners
 from etcdguard.errors import (
     Corruption,
@@ -44,7 +45,7 @@ class Backup:
     signer: str | None
     """Fingerprint of the trusted signer; None unless ``signature`` is ``valid``."""
     held: bool = False
-    standing: Standing = field(default_factory=Standing)
+    standing: Standing[Verified] = field(default_factory=Standing)
 
     @property
     def verified(self) -> Verified | None:
@@ -213,6 +214,12 @@ class Catalog:
             return None  # deleted since it was listed
         except (Corruption, UnsupportedFormat) as error:
             return Problem(backup_id, error)
+
+
+def keys_of(layout: Layout, manifest: Manifest) -> tuple[str, ...]:
+    """All that a backup consists of, its manifest first: without that it is no longer listed by anybody."""
+    objects = (layout.absolute(entry.key) for entry in manifest.objects)
+    return (layout.manifest(manifest.id), *objects, layout.signature(manifest.id))
 
 
 def check_sizes(layout: Layout, manifest: Manifest, sizes: Mapping[str, int]) -> None:

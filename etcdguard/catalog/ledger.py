@@ -87,6 +87,13 @@ class Ledger:
         except ObjectExists:
             return  # another node has said so
 
+    def why_missed(self, slot: str) -> str | None:
+        """The reason on record; None where there is no record, or none that can be read."""
+        try:
+            return str(json.loads(read_small(self._store, self._layout.missed(slot)))["missed"])
+        except (ObjectNotFound, Corruption, ValueError, TypeError, KeyError, RecursionError):
+            return None
+
     def before(self, moment: datetime) -> list[str]:
         """The keys of every record of a slot before that moment."""
         newest = slot_id(moment)

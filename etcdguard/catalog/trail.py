@@ -6,46 +6,22 @@ import json
 import secrets
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
 from etcdguard.catalog.events import EVENT_FORMAT, Event, read_event
 from etcdguard.catalog.layout import Layout
 from etcdguard.catalog.reading import PARALLEL_READS
+from etcdguard.catalog.standing import Standing, Verified
 from etcdguard.crypto.signing import SigningKey, TrustedSigners
 from etcdguard.storage.base import ObjectStore
 
-__all__ = ["EVENT_FORMAT", "NAMED_BEFORE", "Standing", "Trail", "Verified", "reaches"]
+__all__ = ["EVENT_FORMAT", "NAMED_BEFORE", "Trail"]
 
 NAMED_BEFORE = 16
 """So many events before it each event names: whoever takes one away must take all that came after."""
 
-_LEVELS = ("manifest", "data", "drill")
 _OF_BACKUPS = ("backup", "verify", "hold", "prune")
-
-
-def reaches(level: str, other: str) -> bool:
-    """Whether ``level`` is as deep as ``other``: manifest, data, drill."""
-    return _LEVELS.index(level) >= _LEVELS.index(other)
-
-
-@dataclass(frozen=True)
-class Verified:
-    """What a verification at ``level`` (manifest, data or drill) said, last seen ``at``."""
-
-    level: str
-    at: datetime
-
-
-@dataclass(frozen=True)
-class Standing:
-    """What verification has found of a backup."""
-
-    sound: Verified | None = None
-    """The deepest level at which it was found sound since it last failed."""
-    failed: Verified | None = None
-    """How it last failed, unless it was found sound since, as deep as that."""
 
 
 class Trail:
@@ -96,16 +72,15 @@ class Trail:
         kinds = {self._layout.event_kind(info.key) for info in self._store.list(self._layout.events)}
         return not kinds.isdisjoint(_OF_BACKUPS)
 
-    def standing(self) -> dict[str, Standing]:
+    def standing(self) -> dict[str, Standing[Verified]]:
         """Per backup id what its verifications found."""
-        found: dict[str, Standing] = {}
+        found: dict[str, Standing[Verified]] = {}
         for event in self.events("verify"):
             at = datetime.fromisoformat(event["at"])
             for result in event["results"]:
-                if result["level"] in _LEVELS:  # else by a newer etcdguard
-                    before = found.get(result["id"], Standing())
-                    now = Verified(result["level"], at)
-                    found[result["id"]] = _after(before, now, ok=result["outcome"] == "ok")
+                before: Standing[Verified] = found.get(result["id"], Standing())
+                look = Verified(result["level"], at)
+                found[result["id"]] = before.after(look, sound=result["outcome"] == "ok")
         return found
 
     def read(self, key: str) -> Event | None:
@@ -122,13 +97,3 @@ class Trail:
             if len(names) >= NAMED_BEFORE:
                 break
         return names[-NAMED_BEFORE:]
-
-
-def _after(before: Standing, now: Verified, *, ok: bool) -> Standing:
-    if not ok:
-        return Standing(None, now)
-    sound, failed = before.sound, before.failed
-    return Standing(
-        now if sound is None or reaches(now.level, sound.level) else sound,
-        None if failed is None or reaches(now.level, failed.level) else failed,
-    )

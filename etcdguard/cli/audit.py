@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import secrets
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from etcdguard.cli.lazy import Command
 from etcdguard.cli.output import Document, emit, human_duration, human_time, render, table
 from etcdguard.cli.session import Session
+from etcdguard.cli.units import duration
 from etcdguard.errors import Corruption, EtcdGuardError, Stale, UsageError
+
+if TYPE_CHECKING:
+    from datetime import timedelta
 
 __all__ = ["command"]
 
@@ -38,7 +44,10 @@ _MOST_FINDINGS = 30
 )
 @click.option("--to", "end", metavar="WHEN", help="End of the period (default now); a day is included.")
 @click.option(
-    "--rpo", metavar="DURATION", help="Longest time between backups (default: 1.5 times the schedule's)."
+    "--rpo",
+    callback=duration,
+    metavar="DURATION",
+    help="Longest time between backups (default: 1.5 times the schedule's).",
 )
 @click.option("--repository", metavar="NAME", help="Only this repository (default: every configured one).")
 @click.option("--all-clusters", is_flag=True, help="Every cluster that the repositories hold backups of.")
@@ -63,7 +72,7 @@ def command(
     session: Session,
     start: str | None,
     end: str | None,
-    rpo: str | None,
+    rpo: timedelta | None,
     repository: str | None,
     all_clusters: bool,
     form: Literal["table", "json", "yaml", "html"],
@@ -79,7 +88,6 @@ def command(
     from etcdguard.app_audit import audit
     from etcdguard.audit.page import page
     from etcdguard.audit.period import parse_span
-    from etcdguard.config.scalars import Invalid, parse_duration
 
     if sign and target is None:
         raise UsageError("--sign needs --file", hint="name a file: its signature is written beside it")
@@ -87,11 +95,7 @@ def command(
     signer = app.require_signer() if sign else None
     now = app.clock.now()
     period = parse_span(start, end, now)
-    try:
-        objective = None if rpo is None else parse_duration(rpo)
-    except Invalid as error:
-        raise UsageError(error.message, hint=error.hint) from error
-    document = audit(app, period, now, repository=repository, rpo=objective, every_cluster=all_clusters)
+    document = audit(app, period, now, repository=repository, rpo=rpo, every_cluster=all_clusters)
     text = page(document) if form == "html" else render(document, form, _table)
     if target is None:
         emit(text, session.env)
@@ -105,11 +109,13 @@ def command(
 
 def _write(target: Path, data: bytes) -> None:
     """As a whole or not at all."""
-    unfinished = target.with_name(target.name + ".tmp")
+    unfinished = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     try:
         unfinished.write_bytes(data)
         unfinished.replace(target)
     except OSError as error:
+        with suppress(OSError):
+            unfinished.unlink(missing_ok=True)
         raise EtcdGuardError(
             f"cannot write {target}: {error.strerror}", hint="name another file with --file"
         ) from error

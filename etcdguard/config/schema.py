@@ -214,6 +214,11 @@ class Signing(Section):
     key_file: LocalPath | None = None
     trusted_signers: tuple[LocalPath, ...] = ()
 
+    @property
+    def required(self) -> bool:
+        """Whether what nobody trusted has signed is believed by nobody."""
+        return bool(self.key_file or self.trusted_signers)
+
 
 def parse_snapshot_rate(rate: int) -> int:
     """Bytes a second, if that is no rate at which a snapshot takes hours; raises Invalid.

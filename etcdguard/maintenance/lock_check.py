@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
 from etcdguard.errors import AccessDenied, EtcdGuardError, RepositoryError
 from etcdguard.maintenance.results import CheckResult, Outcome
 from etcdguard.model import Manifest
-from etcdguard.storage.base import RepositoryStore
+from etcdguard.storage.base import LockRule, RepositoryStore
 
-__all__ = ["WantedLock", "check_object_lock"]
+__all__ = ["check_object_lock"]
 
 _CLOCKS_APART = timedelta(minutes=5)
 _OURS = (
@@ -26,21 +25,10 @@ _OURS = (
 _LATER = "what was written before object_lock was set stays as it is; the next backup is locked"
 
 
-@dataclass(frozen=True)
-class WantedLock:
-    """What the configuration asks for."""
-
-    mode: str
-    days: int
-
-    def __str__(self) -> str:
-        return f"{self.mode} for {self.days} days"
-
-
 def check_object_lock(
     store: RepositoryStore,
     prefix: str,
-    wanted: WantedLock,
+    wanted: LockRule,
     newest: Callable[[], tuple[Manifest, Sequence[str]] | None],
     *,
     now: datetime,
@@ -80,7 +68,7 @@ def check_object_lock(
 
 
 def _judge(
-    store: RepositoryStore, keys: Sequence[str], wanted: WantedLock, since: datetime, hint: str
+    store: RepositoryStore, keys: Sequence[str], wanted: LockRule, since: datetime, hint: str
 ) -> CheckResult | str:
     """What is wrong with the locks of objects written since then, or how they are locked."""
     least = since + timedelta(days=wanted.days) - _CLOCKS_APART
@@ -101,7 +89,7 @@ def _judge(
 
 
 def _line(
-    store: RepositoryStore, name: str, wanted: WantedLock, step: Callable[[], CheckResult | str]
+    store: RepositoryStore, name: str, wanted: LockRule, step: Callable[[], CheckResult | str]
 ) -> CheckResult:
     name = f"repository.{store.name}.{name}"
     try:

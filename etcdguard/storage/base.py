@@ -9,6 +9,7 @@ from typing import Protocol
 
 __all__ = [
     "Custodian",
+    "LockRule",
     "MultipartWriter",
     "ObjectInfo",
     "ObjectStore",
@@ -125,6 +126,18 @@ class Custodian(Protocol):
 
     def time(self) -> datetime | None:
         """What the store's own clock says; None where that is this machine's."""
+
+
+@dataclass(frozen=True)
+class LockRule:
+    """The object lock that every object of a repository is to get, from when it is written."""
+
+    mode: str
+    """COMPLIANCE or GOVERNANCE."""
+    days: int
+
+    def __str__(self) -> str:
+        return f"{self.mode} for {self.days} days"
 
 
 class Surveyor(Protocol):

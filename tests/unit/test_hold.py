@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
+from etcdguard.catalog.holds import Hold
 from etcdguard.errors import ObjectNotFound, StoreUnavailable, UsageError
-from etcdguard.hold import Hold, Keeper
+from etcdguard.hold import Keeper
 from etcdguard.storage.file import FileStore
 from etcdguard.storage.memory import MemoryStore
 from tests.support.backups import SIGNER, START, Node, catalog_of

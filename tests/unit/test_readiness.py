@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from etcdguard.catalog import Backup, Listing, Problem
-from etcdguard.catalog.trail import Standing, Verified
+from etcdguard.catalog.standing import Standing, Verified
 from etcdguard.errors import (
     Corruption,
     EtcdGuardError,

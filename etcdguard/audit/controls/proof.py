@@ -4,37 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
+from statistics import median_high
 
 from etcdguard.audit.case import Case
-from etcdguard.audit.history import Check, History
+from etcdguard.audit.history import standing
 from etcdguard.audit.judgment import Control, Finding, conclude
+from etcdguard.catalog.standing import reaches
 from etcdguard.human import human_duration, human_time
 
-__all__ = ["drilled", "standing", "verified"]
-
-_DEPTHS = ("manifest", "data", "drill")
-
-
-def standing(history: History) -> tuple[dict[str, Check], dict[str, Check]]:
-    """By backup: the deepest check that found it sound since it last failed, and how it last failed.
-
-    A failure stands until a check as deep finds the backup sound.
-    """
-    found: dict[str, Check] = {}
-    failed: dict[str, Check] = {}
-    for check in history.checks:
-        if check.level not in _DEPTHS:
-            continue
-        depth = _DEPTHS.index(check.level)
-        if not check.sound:
-            found.pop(check.backup, None)
-            failed[check.backup] = check
-            continue
-        if check.backup not in found or depth >= _DEPTHS.index(found[check.backup].level):
-            found[check.backup] = check
-        if check.backup in failed and depth >= _DEPTHS.index(failed[check.backup].level):
-            del failed[check.backup]
-    return found, failed
+__all__ = ["drilled", "verified"]
 
 
 def verified(case: Case) -> Control:
@@ -43,10 +21,11 @@ def verified(case: Case) -> Control:
     newest = case.newest_sound(("data", "drill"))
     read_back, present = 0, 0
     for history in case.readable:
-        found, _ = standing(history)
+        states = standing(history.checks)
         present += len(history.present)
         read_back += sum(
-            known.id in found and found[known.id].level != "manifest" for known in history.present
+            sound is not None and reaches(sound.level, "data")
+            for sound in (states[known.id].sound for known in history.present if known.id in states)
         )
     summary = f"{read_back} of {present} copies of backups were read back and found sound"
     if newest is not None:
@@ -74,14 +53,11 @@ def drilled(case: Case) -> Control:
         for history, check in case.checks
         if check.level == "drill" and check.at in case.period
     ]
-    sound = [check for _, check in drills if check.sound]
-    times = sorted(
-        float(check.drill["rto_seconds"]) for check in sound if check.drill and "rto_seconds" in check.drill
-    )
-    summary = f"{len(sound)} of {len(drills)} drills of the period restored their backup"
-    if times:
-        longest = human_duration(times[-1])
-        summary += f"; restored in {human_duration(times[len(times) // 2])} (median), {longest} at most"
+    sound = sum(check.sound for _, check in drills)
+    summary = f"{sound} of {len(drills)} drills of the period restored their backup"
+    if case.restored_in:
+        median, longest = median_high(case.restored_in), max(case.restored_in)
+        summary += f"; restored in {human_duration(median)} (median), {human_duration(longest)} at most"
     return conclude(
         "restore.drilled",
         "Restores are drilled",
@@ -96,8 +72,8 @@ def _failed(case: Case, *, drills: bool) -> Iterator[Finding]:
     newest = next((check for _, check in reversed(case.checks) if check.level == "drill"), None)
     for history in case.readable:
         there = {known.id for known in history.present}
-        _, failed = standing(history)
-        for check in failed.values():
+        failed = (state.failed for state in standing(history.checks).values())
+        for check in (one for one in failed if one is not None):
             if (check.backup in there or check is newest) and (check.level == "drill") == drills:
                 what = "its drill" if drills else f"its verification at level {check.level}"
                 why = f": {'; '.join(check.problems)}" if check.problems else ""

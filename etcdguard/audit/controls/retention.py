@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from etcdguard.audit.case import Case
-from etcdguard.audit.history import History, Known, Prune
+from etcdguard.audit.history import History, Known, Prune, standing
 from etcdguard.audit.judgment import Control, Finding, conclude
+from etcdguard.catalog.standing import reaches
 from etcdguard.human import human_time
 from etcdguard.retention import Candidate, Policy, decide
 
@@ -15,7 +16,6 @@ __all__ = ["kept_to"]
 
 _PLANNING = timedelta(minutes=10)
 """So long before its event a prune may have looked."""
-_DEEP = ("data", "drill")
 
 
 def kept_to(case: Case) -> Control:
@@ -73,7 +73,7 @@ def _overdue(case: Case, history: History) -> Iterator[Finding]:
     if schedule is None or policy is None:
         return
     due = schedule.latest(schedule.latest(case.period.end) - timedelta(microseconds=1))
-    kept = {*_kept(history, policy, due), *(hold.id for hold in history.facts.holds)}
+    kept = {*_kept(history, policy, due), *(hold.id for hold in history.facts.holds.values())}
     for known in history.present:
         if known.stored is None or known.stored.manifest is None or known.stored.signature != "valid":
             continue
@@ -117,15 +117,12 @@ def _was_there(known: Known, at: datetime) -> bool:
 
 def _verified(history: History, at: datetime) -> set[str]:
     """Found sound at level data or deeper by then, and not failed since."""
-    found: set[str] = set()
-    for check in history.checks:
-        if check.at > at:
-            break
-        if not check.sound:
-            found.discard(check.backup)
-        elif check.level in _DEEP:
-            found.add(check.backup)
-    return found
+    states = standing(check for check in history.checks if check.at <= at)
+    return {
+        backup_id
+        for backup_id, state in states.items()
+        if state.sound is not None and reaches(state.sound.level, "data")
+    }
 
 
 def _held(history: History, at: datetime) -> set[str]:

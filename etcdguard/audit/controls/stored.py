@@ -171,9 +171,7 @@ def locked(case: Case) -> Control:
             elif until < wanted:
                 message = f"it is locked until {human_time(until)}, {rule.days} days were to be kept"
                 findings.append(Finding("lock-short", message, **where))
-    rules = {
-        f"{one.facts.lock.mode} for {one.facts.lock.days} days" for one in case.readable if one.facts.lock
-    }
+    rules = {str(one.facts.lock) for one in case.readable if one.facts.lock}
     return conclude(
         "backups.locked",
         "Every object is under object lock for as long as configured",

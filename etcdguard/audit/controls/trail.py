@@ -194,10 +194,10 @@ def held(case: Case) -> Control:
     keys: list[str] = []
     total = 0
     for history in case.readable:
-        standing = {hold.id: hold for hold in history.facts.holds}
+        standing = {hold.id for hold in history.facts.holds.values()}
         total += len(standing)
-        for hold in standing.values():
-            key = history.evidence(hold.key)
+        for place, hold in history.facts.holds.items():
+            key = history.evidence(place)
             keys.append(key)
             known = history.known.get(hold.id)
             if known is None or known.stored is None:

@@ -12,8 +12,9 @@ from botocore.exceptions import ClientError
 
 from etcdguard.crypto.signing import SigningKey
 from etcdguard.errors import StoreUnavailable
-from etcdguard.maintenance.lock_check import WantedLock, check_object_lock
+from etcdguard.maintenance.lock_check import check_object_lock
 from etcdguard.maintenance.results import CheckResult, Outcome
+from etcdguard.storage.base import LockRule
 from etcdguard.storage.s3 import ObjectLock, S3Store
 from tests.e2e.running import Installation, credentials, s3_repository
 from tests.support.backups import ManualClock, Node, database
@@ -138,7 +139,7 @@ def test_a_bucket_without_object_lock_is_told(scene: Scene) -> None:
 
 
 def _lines(store: S3Store) -> list[CheckResult]:
-    wanted = WantedLock("COMPLIANCE", DAYS)
+    wanted = LockRule("COMPLIANCE", DAYS)
     return check_object_lock(store, "prod", wanted, lambda: None, now=datetime.now(timezone.utc))
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 from etcdguard.audit.case import Case, Expectation
 from etcdguard.audit.document import audited
-from etcdguard.audit.facts import LockRule
 from etcdguard.audit.gather import gather
 from etcdguard.audit.history import tell
 from etcdguard.audit.period import Span
@@ -20,7 +19,7 @@ from etcdguard.hold import Keeper
 from etcdguard.prune import Limits, Pruner
 from etcdguard.retention import Policy
 from etcdguard.slots import parse_schedule, slot_id
-from etcdguard.storage.base import RepositoryStore
+from etcdguard.storage.base import LockRule, RepositoryStore
 from etcdguard.storage.memory import MemoryStore
 from tests.support.backups import CLUSTER, IDENTITY, SIGNER, START, TRUSTED, ManualClock, Node
 

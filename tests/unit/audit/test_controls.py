@@ -11,11 +11,12 @@ import pytest
 
 from etcdguard.audit.case import Expectation
 from etcdguard.audit.document import audited
-from etcdguard.audit.facts import LockRule, RepositoryFacts
+from etcdguard.audit.facts import RepositoryFacts
 from etcdguard.audit.history import History
 from etcdguard.audit.promise import Promise
 from etcdguard.retention import Policy
 from etcdguard.slots import parse_schedule
+from etcdguard.storage.base import LockRule
 from etcdguard.storage.memory import MemoryStore
 from tests.support.backups import START
 from tests.unit.audit.scenes import DAY, HOUR, PROMISE, Scene
@@ -219,6 +220,20 @@ def test_a_prune_that_was_cut_off_before_its_deeds_is_no_finding(scene: Scene) -
     scene.to(scene.clock.moment + timedelta(minutes=15))
     assert scene.prune(Policy(keep_last=3)) == [oldest]
     assert scene.findings(notices=True) == []
+
+
+def test_records_made_to_break_a_parser_are_taken_as_unreadable(scene: Scene) -> None:
+    scene.hours(2)
+    nested = b"[" * 100_000
+    layout = scene.catalog().layout
+    for key in (layout.hold(scene.ids[0]), layout.missed(f"{START + 2 * HOUR:%Y%m%dT%H%M%SZ}")):
+        scene.store.put(key, nested, create_only=True)
+    scene.to(START + 3 * HOUR + timedelta(minutes=15))
+    controls = scene.controls()
+    (hold,) = scene.report()["holds"]
+    assert (hold["id"], hold["reason"]) == (scene.ids[0], None)
+    (missed,) = controls["backups.on-schedule"]["findings"]
+    assert missed["message"].endswith("the record of it cannot be read")
 
 
 def test_a_number_that_nothing_accounts_for(scene: Scene) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from etcdguard.catalog import Backup, Catalog, encode_manifest
-from etcdguard.catalog.trail import Standing, Verified
+from etcdguard.catalog.standing import Standing, Verified
 from etcdguard.crypto.signing import SigningKey, TrustedSigners
 from etcdguard.errors import (
     AccessDenied,

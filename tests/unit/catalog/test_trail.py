@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from etcdguard.catalog import Catalog
-from etcdguard.catalog.trail import EVENT_FORMAT, NAMED_BEFORE, Trail, Verified
+from etcdguard.catalog.standing import Verified
+from etcdguard.catalog.trail import EVENT_FORMAT, NAMED_BEFORE, Trail
 from etcdguard.crypto.signing import SigningKey
 from etcdguard.errors import StoreUnavailable
 from etcdguard.storage.memory import MemoryStore
