@@ -39,6 +39,27 @@ test: $(READY) ## run every test, against every etcd version that can be had
 test-unit: $(READY) ## run the tests that need no servers
 	$(BIN)/python -m pytest -n $(WORKERS) tests/unit
 
+# The parts where a wrong branch costs a backup, or the cluster that is being restored: every branch is tested.
+PROVEN := etcdguard/crypto/*,etcdguard/catalog/*,etcdguard/retention.py,etcdguard/restore/plan*.py
+COVERAGE := $(BIN)/coverage
+
+.PHONY: coverage
+coverage: $(READY) ## run every test and fail below 95 % of the branches, or 100 % where it matters most
+	$(BIN)/python -m tests.support.etcd_versions
+	$(BIN)/python -m tests.support.hosts_image
+	rm -rf .coverage.d
+	$(COVERAGE) run -m pytest -n $(WORKERS) --dist loadgroup
+	$(COVERAGE) combine --quiet
+	$(COVERAGE) report --fail-under=95
+	$(COVERAGE) report --fail-under=100 --include='$(PROVEN)'
+
+.PHONY: coverage-unit
+coverage-unit: $(READY) ## fail unless the tests without servers alone reach 100 % where it matters most
+	rm -rf .coverage.d
+	$(COVERAGE) run -m pytest -n $(WORKERS) tests/unit tests/contract
+	$(COVERAGE) combine --quiet
+	$(COVERAGE) report --fail-under=100 --include='$(PROVEN)'
+
 .PHONY: lint
 lint: $(READY) ## check style and formatting
 	$(BIN)/ruff check

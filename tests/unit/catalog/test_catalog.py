@@ -245,6 +245,25 @@ def test_a_backup_deleted_while_we_list_is_neither_listed_nor_a_problem() -> Non
     assert (ids(listing.backups), listing.problems) == ([kept.id], ())
 
 
+def test_the_most_recent_are_the_newest_by_time_in_restore_order(repository: Repository) -> None:
+    """Only they are read, and no object is looked at."""
+    made = [repository.add(revision) for revision in (900, 800, 700)]
+    restored = repository.add(10, cluster_id="beef")
+    repository.store.delete(repository.object_key(made[1]))
+    watched = FaultyStore(repository.store)
+    recent = Catalog(watched, CLUSTER, TRUSTED).recent(3)
+    assert [backup.id for backup in recent] == [made[2].id, made[1].id, restored.id]
+    assert not [key for _, key in watched.operations if made[0].id in key]
+    assert len(repository.catalog.recent(9)) == 4
+
+
+def test_a_damaged_one_of_the_most_recent_is_left_out(repository: Repository) -> None:
+    """An older one does not take its place: what is asked is what the newest say."""
+    _old, sound, damaged = repository.add(5), repository.add(6), repository.add(7)
+    repository.store.put(repository.catalog.layout.manifest(damaged.id), b"{")
+    assert [backup.id for backup in repository.catalog.recent(2)] == [sound.id]
+
+
 # -- one backup --------------------------------------------------------------------------------------------
 
 
