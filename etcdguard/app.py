@@ -47,9 +47,6 @@ __all__ = ["App", "SystemClock"]
 
 _log = get_logger()
 
-# gRPC reads this once, when it is first imported, and would write to stderr what we report ourselves.
-os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-
 _Answer = TypeVar("_Answer")
 
 

@@ -21,7 +21,7 @@ ABANDONED_AFTER = timedelta(hours=24)
 
 _log = get_logger()
 
-_PART_SIZE = 6 * 1024 * 1024
+_PART_SIZE = 5 * 1024 * 1024
 _PARALLEL_PARTS = 3
 _MAX_PARTS = 10_000
 
@@ -70,9 +70,9 @@ def _write_parts(writer: MultipartWriter, path: Path, entry: ObjectEntry, progre
         running: dict[Future[None], int] = {}
         try:
             for number, part in enumerate(_parts(path, entry, size), start=1):
-                if len(running) == _PARALLEL_PARTS:
-                    _collect(running, progress)
                 running[pool.submit(writer.write_part, number, part)] = len(part)
+                if len(running) == _PARALLEL_PARTS:  # before the next is read: each part costs its memory
+                    _collect(running, progress)
             while running:
                 _collect(running, progress)
         finally:
