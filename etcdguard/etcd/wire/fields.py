@@ -48,6 +48,8 @@ def fields(data: memoryview) -> Iterator[tuple[int, int, int | memoryview]]:
 
 def _varint(data: memoryview, position: int) -> tuple[int, int]:
     """The unsigned 64-bit number at ``position`` and the position after it."""
+    if position < len(data) and (only := data[position]) < 0x80:  # most are that short
+        return only, position + 1
     value = 0
     for shift, byte in enumerate(data[position : position + _LONGEST_VARINT]):
         value |= (byte & 0x7F) << (7 * shift)
