@@ -43,7 +43,8 @@ class ArmorReader:
 
     def finish(self) -> None:
         """The text is complete: raise ArmorInvalid unless the armor is. Its END line needs no line end."""
-        self._take_line(self._pending)
+        if self._pending:
+            self._take_line(self._pending)
         if self._region != "behind":
             raise ArmorInvalid("the armored file has no END line")
 

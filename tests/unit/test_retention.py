@@ -208,6 +208,127 @@ def test_what_is_no_period_is_refused(text: str) -> None:
         Period.parse(text)
 
 
+def test_before_the_calendar_begins_is_its_first_moment_in_the_same_zone() -> None:
+    first = datetime(1, 1, 1, tzinfo=timezone.utc)
+    for text in ("2026y", "9999y", "24312m", "999999d"):
+        assert Period.parse(text).before(datetime(2026, 1, 3, tzinfo=timezone.utc)) == first
+    assert Period.parse("2025y").before(datetime(2026, 1, 3, tzinfo=timezone.utc)) == first.replace(day=3)
+
+
+@pytest.mark.parametrize(
+    ("text", "period"),
+    [
+        ("1y2m3w4d5h", Period(1, 2, 3, 4, 5)),
+        ("9999y", Period(years=9999)),
+        ("99999m", Period(months=99999)),
+        ("99999w", Period(weeks=99999)),
+        ("999999d", Period(days=999_999)),
+        ("9999999h", Period(hours=9_999_999)),
+        ("0y1h", Period(hours=1)),
+    ],
+)
+def test_what_the_units_mean(text: str, period: Period) -> None:
+    assert Period.parse(text) == period
+
+
+@pytest.mark.parametrize("text", ["10000y", "100000m", "100000w", "1000000d", "10000000h"])
+def test_periods_have_an_end(text: str) -> None:
+    with pytest.raises(ValueError, match=f"^not a period: '{text}'$"):
+        Period.parse(text)
+
+
+def test_what_is_not_set_is_not_written() -> None:
+    assert str(Period(years=2, hours=3)) == "2y3h"
+    assert Policy().facts == {"min_verified": 1}
+    policy = Policy(keep_daily=7, keep_within=Period(days=2), min_verified=0)
+    assert policy.facts == {"keep_daily": 7, "keep_within": "2d"}
+
+
+@given(policies.filter(lambda policy: policy.min_verified > 0))
+def test_a_policy_reads_as_the_audit_trail_has_it(policy: Policy) -> None:
+    assert Policy.from_facts(policy.facts) == policy
+
+
+@pytest.mark.parametrize(
+    ("facts", "error"),
+    [
+        ({"keep_within": "soon"}, ValueError),
+        ({"keep_within": 7}, TypeError),
+        ({"keep_forever": 1}, TypeError),
+    ],
+)
+def test_facts_that_no_policy_has_said(facts: dict[str, object], error: type[Exception]) -> None:
+    with pytest.raises(error):
+        Policy.from_facts(facts)
+
+
+@pytest.mark.parametrize(
+    ("policy", "all_of_them"),
+    [
+        (Policy(), True),
+        (Policy(min_verified=5), True),
+        (Policy(keep_within=Period(hours=1)), False),
+        (Policy(keep_last=1), False),
+        (Policy(keep_hourly=1), False),
+        (Policy(keep_daily=1), False),
+        (Policy(keep_weekly=1), False),
+        (Policy(keep_monthly=1), False),
+        (Policy(keep_yearly=1), False),
+    ],
+    ids=str,
+)
+def test_only_a_policy_without_a_rule_keeps_all(policy: Policy, all_of_them: bool) -> None:
+    assert policy.keeps_all is all_of_them
+
+
+def test_clocks_may_be_five_minutes_apart() -> None:
+    """So far ahead is still now; one microsecond more is the future, and takes nobody's place."""
+    now, ahead = NOW + timedelta(minutes=5), NOW + timedelta(minutes=5, microseconds=1)
+    backups = [
+        Candidate("old", "c", NOW - timedelta(days=400), (0, 1, 1)),
+        Candidate("now", "c", now, (0, 2, 2)),
+        Candidate("ahead", "c", ahead, (0, 3, 3)),
+    ]
+    decisions = {one.id: one.reasons for one in decide(backups, Policy(keep_yearly=1), NOW)}
+    assert decisions == {
+        "ahead": ("dated in the future", "newest"),
+        "now": ("yearly 1 of 1",),
+        "old": (),
+    }
+
+
+def test_every_reason_that_keeps_a_backup_is_given() -> None:
+    backups = [
+        Candidate("held", "c", NOW, (0, 4, 4), verified=True, held=True),
+        Candidate("plain", "c", NOW - timedelta(hours=1), (0, 3, 3)),
+        Candidate("unread", "c", NOW, (0, 2, 2), held=True, unjudged="another format"),
+        Candidate("other", "b", NOW, (0, 1, 1)),
+    ]
+    policy = Policy(keep_last=2, keep_hourly=1, keep_within=Period(hours=1))
+    assert decide(backups, policy, NOW) == [
+        Decision("unread", ("another format",)),
+        Decision("other", ("newest", "last 1 of 2", "hourly 1 of 1", "within 1h")),
+        Decision(
+            "held",
+            ("on hold", "newest", "newest verified", "last 1 of 2", "hourly 1 of 1", "within 1h"),
+        ),
+        Decision("plain", ("last 2 of 2", "within 1h")),
+    ]
+    assert [one.reasons for one in decide(backups[1:2], Policy(), NOW)] == [("newest", "no rule removes it")]
+
+
+def test_a_backup_falls_into_the_hour_and_day_of_utc() -> None:
+    """23:30 in New York is of the next day, whatever zone its writer lived in."""
+    zone = timezone(timedelta(hours=-5))
+    backups = [
+        Candidate("evening", "c", datetime(2026, 11, 20, 23, 30, tzinfo=zone), (0, 2, 2)),
+        Candidate("noon", "c", datetime(2026, 11, 20, 12, 30, tzinfo=zone), (0, 1, 1)),
+        Candidate("morning", "c", datetime(2026, 11, 20, 7, 30, tzinfo=zone), (0, 0, 0)),
+    ]
+    assert keeps(backups, Policy(keep_daily=2)) == {"evening", "noon"}
+    assert keeps(backups, Policy(keep_monthly=2)) == {"evening"}
+
+
 def test_there_are_golden_files_for_every_policy() -> None:
     assert len(POLICIES) >= 40
     assert {path.stem for path in GOLDEN.iterdir()} == set(POLICIES)

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from etcdguard.errors import Refused, UsageError
-from etcdguard.restore.plan import plan_document, read_plan, write_plan
+from etcdguard.restore.places import Place
+from etcdguard.restore.plan import (
+    ControlPlaneSpec,
+    ServiceSpec,
+    plan_document,
+    read_plan,
+    read_plan_document,
+    write_plan,
+)
 from etcdguard.restore.planner import Choices
+from tests.unit.restore.golden_plan import GOLDEN
+from tests.unit.restore.golden_plan import plan as golden_plan
 from tests.unit.restore.test_planner import plan_of
 
 PLAN = plan_of(choices=Choices(wal_dirs={"m2": "/wal"}, here=frozenset({"m1"}), bump=9, mark_compacted=True))
@@ -31,6 +43,91 @@ LEAVES = _leaves(DOCUMENT)
 
 def test_a_plan_survives_its_file() -> None:
     assert read_plan(write_plan(PLAN)) == PLAN
+
+
+def test_a_plan_with_everything_in_it_is_to_the_letter_the_one_that_is_kept() -> None:
+    """Every host must read the same from it; a change that is meant is made with golden_plan."""
+    assert write_plan(golden_plan()).decode() == GOLDEN.read_text()
+    assert read_plan(GOLDEN.read_bytes()) == golden_plan()
+
+
+CHANGED = "the plan file was changed after it was written"
+NO_PLAN = "the file is not a restore plan"
+MAKE_ANEW = "make a new one with `etcdguard restore plan` and copy it to every host unchanged"
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"{", NO_PLAN),
+        (b"[" * 100_000, NO_PLAN),
+        (b"{}", NO_PLAN),
+        (b"[]", NO_PLAN),
+        (b'{"schema_version": 1, "plan": {}}', NO_PLAN),
+        (b'{"schema_version": 2, "plan": {}}', "the plan file has schema version 2, not 1"),
+        (b'{"schema_version": null, "plan": {}}', "the plan file has schema version None, not 1"),
+        (write_plan(PLAN).replace(b'"m3"', b'"m4"'), CHANGED),
+        (write_plan(PLAN).replace(b'"digest"', b'"extra": 1, "digest"'), CHANGED),
+        (write_plan(PLAN).replace(b"10.0.0.1:2380", b"10.0.0.1", 1), CHANGED),
+    ],
+    ids=["half", "deep", "empty", "list", "nothing", "later", "null", "edited", "added", "derived"],
+)
+def test_what_is_told_of_a_file_that_is_not_the_plan(data: bytes, message: str) -> None:
+    with pytest.raises(Refused) as refusal:
+        read_plan(data)
+
+    assert (refusal.value.message, refusal.value.hint) == (message, MAKE_ANEW)
+
+
+def test_the_outlook_of_a_dry_run_is_no_part_of_the_plan() -> None:
+    assert read_plan_document({**DOCUMENT, "outlook": {"seconds": 9}}) == PLAN
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"kind": "systemd"},
+        {"kind": "systemd", "manifest": "/etcd.yaml"},
+        {"kind": "systemd", "unit": "etcd.service", "manifest": "/etcd.yaml"},
+        {"kind": "systemd", "unit": ""},
+        {"kind": "static-pod"},
+        {"kind": "static-pod", "unit": "etcd.service"},
+        {"kind": "static-pod", "unit": "etcd.service", "manifest": "/etcd.yaml"},
+    ],
+    ids=str,
+)
+def test_a_service_is_one_thing(spec: dict[str, str]) -> None:
+    with pytest.raises(ValidationError, match="a systemd service has a unit alone, a static pod a manifest"):
+        ServiceSpec.model_validate(spec)
+
+
+def test_who_is_stopped_before_etcd_and_started_after_it() -> None:
+    """kube-apiserver first, or the others would go on asking it; without a word, what kubeadm puts there."""
+    named = ControlPlaneSpec(units=("a.service", "kube-apiserver.service"), manifests=("/m/b.yaml",))
+    assert named.names == ("kube-apiserver.service", "a.service", "/m/b.yaml")
+    pod = ServiceSpec(kind="static-pod", manifest="/pods/etcd.yaml")
+    unit = ServiceSpec(kind="systemd", unit="etcd.service")
+    m1 = PLAN.member("m1")
+    assert (pod.name, unit.name) == ("/pods/etcd.yaml", "etcd.service")
+    assert m1.clients == ControlPlaneSpec()
+    assert m1.model_copy(update={"service": unit}).clients == ControlPlaneSpec()
+    assert m1.model_copy(update={"service": pod}).clients.names == (
+        "/pods/kube-apiserver.yaml",
+        "/pods/kube-controller-manager.yaml",
+        "/pods/kube-scheduler.yaml",
+    )
+    assert m1.model_copy(update={"service": pod, "control_plane": named}).clients == named
+
+
+def test_every_directory_that_is_swapped_has_its_three_names() -> None:
+    m1, m2 = PLAN.member("m1"), PLAN.member("m2")
+    (data,) = m1.places
+    names = (f"/var/lib/etcd.etcdguard-{PLAN.id}", f"/var/lib/etcd.before-{PLAN.id}")
+    assert data == Place(Path("/var/lib/etcd"), *map(Path, names)) == m1.data_place
+    assert m1.wal_place is None
+    wal = Place(Path("/wal"), Path(f"/wal.etcdguard-{PLAN.id}"), Path(f"/wal.before-{PLAN.id}"))
+    assert m2.places == (m2.data_place, wal)
+    assert m2.wal_place == wal
 
 
 def test_the_document_has_what_scripts_rely_on() -> None:
@@ -90,7 +187,8 @@ def test_other_files_are_refused_in_one_line(data: bytes) -> None:
 
 
 def test_asking_for_a_member_it_does_not_have() -> None:
-    with pytest.raises(UsageError, match="no member 'm9'") as refusal:
+    with pytest.raises(UsageError) as refusal:
         PLAN.member("m9")
 
+    assert refusal.value.message == "the plan has no member 'm9'"
     assert refusal.value.hint == "it restores m1, m2, m3"
