@@ -5,10 +5,15 @@ from __future__ import annotations
 import re
 from datetime import datetime, timezone
 
-__all__ = ["human_bytes", "human_duration", "human_time", "without_controls"]
+__all__ = ["counted", "human_bytes", "human_duration", "human_time", "without_controls"]
 
 _COLOUR = r"\x1b\[[0-9;]*m"
 _CONTROLS = re.compile(rf"({_COLOUR})|[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 backup``, ``2 backups``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def human_bytes(count: int) -> str:

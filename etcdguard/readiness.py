@@ -13,6 +13,7 @@ from etcdguard.catalog import Backup, Listing
 from etcdguard.catalog.standing import reaches
 from etcdguard.errors import EtcdGuardError, ObjectNotFound, Refused, Stale
 from etcdguard.etcd.tools import Tool
+from etcdguard.human import counted
 from etcdguard.maintenance.checks.thresholds import Limits, Thresholds
 from etcdguard.maintenance.results import CheckResult, Outcome
 from etcdguard.restore.crew import Outcome as Answer
@@ -89,13 +90,12 @@ def _repositories(found: Mapping[str, Listing | EtcdGuardError]) -> Iterator[Che
                 f"repository.{name}", outcome, listing.message, hint=listing.hint, error=type(listing)
             )
         elif listing.problems:
-            value = (
-                f"{len(listing.backups)} backups; not restorable: {', '.join(p.id for p in listing.problems)}"
-            )
+            bad = ", ".join(problem.id for problem in listing.problems)
+            value = f"{counted(len(listing.backups), 'backup')}; not restorable: {bad}"
             hint = "see why: etcdguard verify --all"
             yield _line(f"repository.{name}", Outcome.WARN, value, hint=hint)
         else:
-            yield _line(f"repository.{name}", Outcome.OK, f"{len(listing.backups)} backups")
+            yield _line(f"repository.{name}", Outcome.OK, counted(len(listing.backups), "backup"))
 
 
 def _age(name: str, backup: Backup, limits: Limits, now: datetime, hint: str) -> CheckResult:

@@ -8,7 +8,7 @@ from html import escape
 from typing import Any
 
 from etcdguard.audit.timeline import timeline
-from etcdguard.human import human_bytes, human_duration, human_time
+from etcdguard.human import counted, human_bytes, human_duration, human_time
 
 __all__ = ["page"]
 
@@ -130,9 +130,8 @@ def _measures(found: _Found) -> str:
 def _controls(cluster: _Found) -> Iterator[tuple[str, ...]]:
     for one in cluster["controls"]:
         control = f"{escape(one['title'])}<br><span class='id quiet'>{escape(one['id'])}</span>"
-        evidence = (
-            f"<br><span class=quiet>{one['evidence_total']} objects</span>" if one["evidence_total"] else ""
-        )
+        total = one["evidence_total"]
+        evidence = f"<br><span class=quiet>{counted(total, 'object')}</span>" if total else ""
         found = f"{escape(one['summary'])}{evidence}"
         requirements = "<br>".join(escape(text) for text in one["requirements"])
         yield _Html(_word(one["outcome"])), _Html(control), _Html(found), _Html(requirements)

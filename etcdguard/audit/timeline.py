@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, timezone
 from html import escape
 from typing import Any
 
-from etcdguard.human import human_bytes, human_duration
+from etcdguard.human import counted, human_bytes, human_duration
 
 __all__ = ["timeline"]
 
@@ -34,8 +34,9 @@ def timeline(cluster: _Cluster, start: datetime, end: datetime) -> str:
     checks = [one for one in cluster["verifications"] if one["level"] != "drill"]
     late = [gap for gap in cluster["gaps"] if gap["exceeds"]]
     title = (
-        f"{len(backups)} backups, databases up to {human_bytes(top)}; {len(late)} gaps too long; "
-        f"{len(checks)} verifications, {len(drills)} drills"
+        f"{counted(len(backups), 'backup')}, databases up to {human_bytes(top)}; "
+        f"{counted(len(late), 'gap')} too long; {counted(len(checks), 'verification')}, "
+        f"{counted(len(drills), 'drill')}"
     )
     parts = [
         f'<svg role=img aria-label="{escape(title)}" viewBox="0 0 {_WIDTH} 246" width="100%">',

@@ -9,7 +9,7 @@ from etcdguard.audit.case import Case
 from etcdguard.audit.history import History, Known, Prune, standing
 from etcdguard.audit.judgment import Control, Finding, conclude
 from etcdguard.catalog.standing import reaches
-from etcdguard.human import human_time
+from etcdguard.human import counted, human_time
 from etcdguard.retention import Candidate, Policy, decide
 
 __all__ = ["kept_to"]
@@ -40,7 +40,7 @@ def kept_to(case: Case) -> Control:
     return conclude(
         "retention.kept-to",
         "Backups are kept and deleted by the retention policy",
-        f"{rules}; {removed} deletions in the period, {overdue} overdue",
+        f"{rules}; {counted(removed, 'deletion')} in the period, {overdue} overdue",
         findings=findings,
         evidence=keys,
         applicable=policy is not None or removed > 0,

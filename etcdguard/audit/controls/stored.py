@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from etcdguard.audit.case import Case, Sighting
 from etcdguard.audit.history import History, Known
 from etcdguard.audit.judgment import Control, Finding, Where, conclude
-from etcdguard.human import human_time
+from etcdguard.human import counted, human_time
 
 __all__ = ["copied", "encrypted", "locked", "readable", "signed", "sound"]
 
@@ -43,7 +43,7 @@ def readable(case: Case) -> Control:
         for one in case.readable
         if one.facts.unknown
     ]
-    counts = ", ".join(f"{one.name}: {len(one.present)} backups" for one in case.readable)
+    counts = ", ".join(f"{one.name}: {counted(len(one.present), 'backup')}" for one in case.readable)
     return conclude(
         "repositories.readable",
         "Every repository could be read",

@@ -9,6 +9,7 @@ from html import escape
 from etcdguard.daemon.observe.facts import ListedBackup, RepositoryFacts, last_checks
 from etcdguard.daemon.observe.problems import Problem
 from etcdguard.daemon.state import DaemonState, JobState
+from etcdguard.human import counted
 
 __all__ = ["render"]
 
@@ -77,9 +78,8 @@ def _repository(one: RepositoryFacts, now: datetime) -> str:
     age = "no backup" if newest is None else f"newest backup {_span(now - newest.created_at)} old"
     verified = one.verified_at("data", "drill")
     sound = "never verified" if verified is None else f"verified {_span(now - verified)} ago"
-    summary = (
-        f"{one.count} backups, {_bytes(one.stored_bytes)}; {age}; {sound}; asked {_moment(one.asked_at)}"
-    )
+    held = f"{counted(one.count, 'backup')}, {_bytes(one.stored_bytes)}"
+    summary = f"{held}; {age}; {sound}; asked {_moment(one.asked_at)}"
     rows = "".join(_backup(backup, now) for backup in reversed(one.backups[-_SHOWN_BACKUPS:]))
     table = (
         "<table><tr><th>Backup<th>Age<th>Revision<th>Keys<th>Database<th>Stored<th>Verified</tr>"

@@ -87,7 +87,7 @@ def test_the_drawing_says_what_it_shows(document: Any) -> None:
     (cluster,) = document["clusters"]
     drawing = timeline(cluster, document["period"]["start"], document["period"]["end"])
     assert "8 backups, databases up to" in drawing
-    assert "1 gaps too long; 1 verifications, 1 drills" in drawing
+    assert "1 gap too long; 1 verification, 1 drill" in drawing
     bars = {state: path.count("M") for state, path in re.findall(r'class="bar (\w+)" d="([^"]+)"', drawing)}
     assert bars == {"deleted": 2, "present": 5, "damaged": 1}
     across = [float(number) for number in re.findall(r'(?: x="|M)([\d.]+)', drawing)]
