@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -21,8 +21,8 @@ from etcdguard.readiness import Key, Prospect, judge_readiness, newest
 from etcdguard.restore.crew import Crew, NoWatcher, Orders
 from etcdguard.restore.crew import Outcome as Answer
 from etcdguard.restore.environment import Overrides
-from etcdguard.restore.hosts import Host, LocalHost, Site
-from etcdguard.restore.plan import PlannedMember, RestorePlan
+from etcdguard.restore.hosts import Host, LocalHost, sites_of
+from etcdguard.restore.plan import RestorePlan
 from etcdguard.restore.planner import Choices, make_plan
 from etcdguard.restore.ssh import SshHost, SshOptions
 
@@ -93,17 +93,13 @@ def _plan(app: App, backup: Backup, tool: Tool) -> RestorePlan:
 
 def _preflight(app: App, means: Means, plan: RestorePlan, *, identities: bool) -> dict[str, Answer]:
     """What each known host of the plan answers to the restore's own preflight, while the cluster lives."""
-    members: dict[str, list[PlannedMember]] = {}
-    for member in plan.members:
-        if member.host is not None:
-            members.setdefault(member.host, []).append(member)
 
-    def host(name: str, member: PlannedMember) -> Host:
+    def host(name: str, members: Sequence[str]) -> Host:
         if app.is_here(name):
             return LocalHost(name, node(app, means.search_path))
-        return SshHost(name, member.ssh or name, means.ssh)
+        return SshHost(name, plan.member(members[0]).ssh or name, means.ssh)
 
-    sites = [Site(host(name, those[0]), tuple(one.name for one in those)) for name, those in members.items()]
+    sites = sites_of(plan, None, host)
     orders = Orders(
         overrides=Overrides(live_quorum=True),
         identities=app.identity_texts(means.identity) if identities else (),

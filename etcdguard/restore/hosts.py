@@ -76,12 +76,16 @@ class Site:
     members: tuple[str, ...]
 
 
-def sites_of(plan: RestorePlan, here: str, host: Callable[[str, Sequence[str]], Host]) -> tuple[Site, ...]:
+def sites_of(
+    plan: RestorePlan, here: str | None, host: Callable[[str, Sequence[str]], Host]
+) -> tuple[Site, ...]:
     """The plan's hosts in order; ``host`` makes one from its name in the plan and its members' names.
 
-    ``here`` is this machine's name, for members of unknown host.
+    ``here`` is this machine's name, for members of unknown host; None leaves those out.
     """
     members: dict[str, list[str]] = {}
     for member in plan.members:
-        members.setdefault(member.host or here, []).append(member.name)
+        name = member.host or here
+        if name is not None:
+            members.setdefault(name, []).append(member.name)
     return tuple(Site(host(name, names), tuple(names)) for name, names in members.items())
