@@ -1,5 +1,6 @@
-"""What a backup that is not scheduled does about the maintenance lock: it waits for it, and never fails.
+"""How a backup keeps out of the way: of other work on its node, and of maintenance.
 
+What one that is not scheduled does about the maintenance lock: it waits for it, and never fails.
 Somebody who types `backup` wants one, whatever else goes on. A defragmentation finds out about a snapshot
 that is read without the lock from the member's metrics. Why the lock's key may lie in the backup itself: see
 docs/adr/0009-the-maintenance-lock.md.
@@ -7,6 +8,7 @@ docs/adr/0009-the-maintenance-lock.md.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
@@ -14,11 +16,23 @@ from typing import Protocol
 from etcdguard.errors import EtcdGuardError, Locked
 from etcdguard.log import get_logger
 
-__all__ = ["PATIENCE", "Gate", "maintenance"]
+__all__ = ["PATIENCE", "Gate", "maintenance", "step_back"]
 
 _log = get_logger()
 
 PATIENCE = 900.0
+
+_NICE = 5
+"""As in systemd/etcdguard-backup.service."""
+
+
+def step_back() -> None:
+    """Let etcd and the apiserver on this node go first; to be called before any thread is started.
+
+    A thread has the niceness of the one that starts it.
+    """
+    if os.getpriority(os.PRIO_PROCESS, 0) < _NICE:
+        os.setpriority(os.PRIO_PROCESS, 0, _NICE)
 
 
 class Gate(Protocol):

@@ -74,13 +74,14 @@ def command(
 
     from etcdguard.app import App
     from etcdguard.app_backup import backup_job
-    from etcdguard.backup.courtesy import maintenance
+    from etcdguard.backup.courtesy import maintenance, step_back
 
     if sum(map(bool, (if_due, spooled, endpoint or emergency or max_rate))) > 1:
         raise UsageError(
             "--if-due, --spooled and --endpoint, --emergency or --max-rate do not go together",
             hint="a scheduled backup goes by backup.prefer, backup.emergency and backup.max_rate",
         )
+    step_back()
     app = App(session.load())
     if if_due:
         _if_due(session, app)

@@ -1,6 +1,11 @@
-"""A backup by hand waits for maintenance, and never fails for it."""
+"""A backup lets the node's own work go first, and by hand waits for maintenance, and never fails for it."""
 
 from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
@@ -10,6 +15,32 @@ from etcdguard.errors import EtcdGuardError, EtcdUnreachable, Locked
 
 HELD = Locked("held by a defragmentation", hint="wait")
 SILENT = EtcdUnreachable("denied", hint="-")
+
+
+STEP_BACK = """
+import os, threading
+from etcdguard.backup.courtesy import step_back
+step_back()
+def tell(): print(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+thread = threading.Thread(target=tell)
+thread.start()
+thread.join()
+"""
+
+
+@pytest.mark.parametrize("more", [0, 5, 12])
+def test_other_work_of_the_node_goes_first(more: int) -> None:
+    before = min(os.getpriority(os.PRIO_PROCESS, 0) + more, 19)
+    argv = ["nice", "-n", str(more), sys.executable, "-c", STEP_BACK]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True)
+    assert int(done.stdout) == max(before, 5)
+
+
+def test_the_command_is_as_nice_as_its_unit() -> None:
+    from etcdguard.backup import courtesy
+
+    unit = Path(__file__).parents[3] / "systemd" / "etcdguard-backup.service"
+    assert f"Nice={courtesy._NICE}" in unit.read_text().splitlines()
 
 
 class Lock:
