@@ -172,11 +172,11 @@ class Pruner:
         """A deletion under an object lock would only hide the backup: it stays visible until it can go."""
         for key in keys_of(self._layout, backup.manifest):
             try:
-                until = self._store.locked_until(key)
+                lock = self._store.lock(key)
             except ObjectNotFound:
                 continue  # deleted by another prune: that is no lock
-            if until is not None and until > now:
-                yield f"locked by the store until {until.isoformat(timespec='seconds')}"
+            if lock is not None and lock.until > now:
+                yield f"locked by the store until {lock.until.isoformat(timespec='seconds')}"
                 return
 
     def _leftovers(self, now: datetime) -> tuple[list[str], list[StaleUpload]]:

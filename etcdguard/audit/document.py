@@ -174,7 +174,7 @@ def _copy(history: History, known: Known, states: _States) -> dict[str, Any]:
     state: Standing[Check] = states[history.name].get(known.id, Standing())
     sound, failed = state.sound, state.failed
     locks = [] if stored is None else list(stored.locks.values())
-    moments = [until for until in locks if until is not None]
+    moments = [lock.until for lock in locks if lock is not None]
     return {
         "repository": history.name,
         "state": "deleted"

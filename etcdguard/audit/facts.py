@@ -10,7 +10,7 @@ from etcdguard.catalog import Signature
 from etcdguard.catalog.events import Event
 from etcdguard.catalog.holds import Hold
 from etcdguard.model import Manifest
-from etcdguard.storage.base import LockRule
+from etcdguard.storage.base import Lock, LockRule
 
 __all__ = ["RepositoryFacts", "StoredBackup"]
 
@@ -32,8 +32,8 @@ class StoredBackup:
     """When the manifest was."""
     objects_written: datetime | None = None
     """When the newest of the objects it names was."""
-    locks: Mapping[str, datetime | None] = field(default_factory=dict)
-    """Until when the store keeps each of its objects, by key; only where a lock is to be expected still."""
+    locks: Mapping[str, Lock | None] = field(default_factory=dict)
+    """How the store keeps each of its objects, by key; only where a lock is to be expected still."""
 
 
 @dataclass(frozen=True)

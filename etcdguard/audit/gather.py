@@ -23,7 +23,7 @@ from etcdguard.errors import (
     UnsupportedFormat,
 )
 from etcdguard.slots import slot_id
-from etcdguard.storage.base import LockRule, ObjectInfo, RepositoryStore
+from etcdguard.storage.base import Lock, LockRule, ObjectInfo, RepositoryStore
 
 __all__ = ["gather"]
 
@@ -174,13 +174,13 @@ class _Reader:
         if self._lock is None or backup.manifest is None:
             return backup
         length = timedelta(days=self._lock.days)
-        locks: dict[str, datetime | None] = {}
+        locks: dict[str, Lock | None] = {}
         for key in keys_of(self._layout, backup.manifest):
             info = self._infos.get(key)
             since = backup.manifest.created_at if info is None or info.modified is None else info.modified
             if info is not None and since + length > self._now:
                 try:
-                    locks[key] = self._store.locked_until(key)
+                    locks[key] = self._store.lock(key)
                 except ObjectNotFound:
                     continue
         return replace(backup, locks=locks)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 
 from etcdguard.errors import AccessDenied, EtcdGuardError, RepositoryError
 from etcdguard.maintenance.results import CheckResult, Outcome
@@ -17,7 +17,6 @@ from etcdguard.storage.base import LockRule, RepositoryStore
 
 __all__ = ["check_object_lock"]
 
-_CLOCKS_APART = timedelta(minutes=5)
 _OURS = (
     "the bucket needs versioning and object lock, which S3 allows at its creation; "
     "reading locks needs s3:GetObjectRetention"
@@ -71,21 +70,16 @@ def _judge(
     store: RepositoryStore, keys: Sequence[str], wanted: LockRule, since: datetime, hint: str
 ) -> CheckResult | str:
     """What is wrong with the locks of objects written since then, or how they are locked."""
-    least = since + timedelta(days=wanted.days) - _CLOCKS_APART
-    wrong, ends = [], []
-    for key in keys:
-        until, mode = store.locked_until(key), store.lock_mode(key)
-        if until is None:
-            wrong.append(f"{key} is not locked")
-        elif mode != wanted.mode:
-            wrong.append(f"{key} is locked in mode {mode}")
-        elif until < least:
-            wrong.append(f"{key} is locked until {until.isoformat(timespec='seconds')} only")
-        else:
-            ends.append(until)
-    if wrong:
-        return CheckResult("", Outcome.FAIL, "; ".join(wrong), hint=hint)
-    return f"{len(ends)} objects {wanted.mode} until {min(ends).isoformat(timespec='seconds')} at least"
+    locks = {key: store.lock(key) for key in keys}
+    broken = [
+        f"{key} {found[1]}"
+        for key, lock in locks.items()
+        if (found := wanted.broken(lock, since)) is not None
+    ]
+    if broken:
+        return CheckResult("", Outcome.FAIL, "; ".join(broken), hint=hint)
+    first = min(lock.until for lock in locks.values() if lock is not None)
+    return f"{len(keys)} objects {wanted.mode} until {first.isoformat(timespec='seconds')} at least"
 
 
 def _line(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 __all__ = [
     "Custodian",
+    "Lock",
     "LockRule",
     "MultipartWriter",
     "ObjectInfo",
@@ -18,6 +19,10 @@ __all__ = [
     "Surveyor",
     "UploadJanitor",
 ]
+
+
+_CLOCKS_APART = timedelta(minutes=10)
+"""So much may a store's clock be behind this machine's."""
 
 
 @dataclass(frozen=True)
@@ -112,17 +117,21 @@ class UploadJanitor(Protocol):
         """Remove it; an absent upload is success."""
 
 
+@dataclass(frozen=True)
+class Lock:
+    """How the store itself keeps an object from being deleted (object lock)."""
+
+    until: datetime
+    """The end of the calendar stands for a legal hold, which has no end."""
+    mode: str | None
+    """COMPLIANCE or GOVERNANCE, as the store says; None for a legal hold alone."""
+
+
 class Custodian(Protocol):
     """What must be known before anything is deleted. Every ObjectStore here is one too."""
 
-    def locked_until(self, key: str) -> datetime | None:
-        """Until when the store itself keeps this object (object lock); None: it may be deleted.
-
-        The end of the calendar stands for a lock without an end. Raises ObjectNotFound.
-        """
-
-    def lock_mode(self, key: str) -> str | None:
-        """COMPLIANCE or GOVERNANCE, as the store says; None without a retention. Raises ObjectNotFound."""
+    def lock(self, key: str) -> Lock | None:
+        """The object's lock; None: whoever has the right to may delete it. Raises ObjectNotFound."""
 
     def time(self) -> datetime | None:
         """What the store's own clock says; None where that is this machine's."""
@@ -138,6 +147,19 @@ class LockRule:
 
     def __str__(self) -> str:
         return f"{self.mode} for {self.days} days"
+
+    def broken(self, lock: Lock | None, since: datetime) -> tuple[str, str] | None:
+        """What is wrong with the lock of an object written then: ``missing``, ``weak`` or ``short``; and why.
+
+        A stronger or longer lock than asked for is none the worse.
+        """
+        if lock is None:
+            return "missing", "is not locked"
+        if self.mode == "COMPLIANCE" and lock.mode != self.mode:
+            return "weak", f"is locked in mode {lock.mode or 'legal hold'}, which can be taken off"
+        if lock.until < since + timedelta(days=self.days) - _CLOCKS_APART:
+            return "short", f"is locked until {lock.until.isoformat(timespec='seconds')} only"
+        return None
 
 
 class Surveyor(Protocol):

@@ -29,7 +29,7 @@ from etcdguard.storage.arguments import (
     check_prefix,
     check_range,
 )
-from etcdguard.storage.base import ObjectInfo, StaleUpload
+from etcdguard.storage.base import Lock, ObjectInfo, StaleUpload
 from etcdguard.storage.durable import inherit_owner, make_folders, remove_tree, sync, translating, write
 
 __all__ = ["FileMultipart", "FileStore"]
@@ -154,13 +154,8 @@ class FileStore:
                 raise ValueError(f"not an upload of this store: {upload.upload_id!r}")
             remove_tree(self._staging / upload.upload_id)
 
-    def locked_until(self, key: str) -> datetime | None:
+    def lock(self, key: str) -> Lock | None:
         """See Custodian. Files have no lock that we could ask for."""
-        self.head(key)
-        return None
-
-    def lock_mode(self, key: str) -> str | None:
-        """See Custodian."""
         self.head(key)
         return None
 

@@ -15,7 +15,7 @@ from etcdguard.storage.arguments import (
     check_prefix,
     check_range,
 )
-from etcdguard.storage.base import ObjectInfo, StaleUpload
+from etcdguard.storage.base import Lock, ObjectInfo, StaleUpload
 
 __all__ = ["MemoryMultipart", "MemoryStore"]
 
@@ -31,7 +31,7 @@ class MemoryStore:
         self._lock = threading.RLock()
         self._objects: dict[str, bytes] = {}
         self._written: dict[str, datetime] = {}
-        self.locks: dict[str, datetime] = {}
+        self.locks: dict[str, Lock] = {}
         """Object locks, by key: set by tests."""
         self._uploads: dict[str, MemoryMultipart] = {}
         self._begun = 0
@@ -102,15 +102,10 @@ class MemoryStore:
         with self._lock:
             self._uploads.pop(upload.upload_id, None)
 
-    def locked_until(self, key: str) -> datetime | None:
+    def lock(self, key: str) -> Lock | None:
         """See Custodian."""
         self._read(key)
         return self.locks.get(key)
-
-    def lock_mode(self, key: str) -> str | None:
-        """See Custodian."""
-        self._read(key)
-        return "COMPLIANCE" if key in self.locks else None
 
     def time(self) -> datetime | None:
         """See Custodian."""

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import TypeVar
 
 from etcdguard.errors import ObjectExists, StoreUnavailable
-from etcdguard.storage.base import MultipartWriter, ObjectInfo, RepositoryStore, StaleUpload
+from etcdguard.storage.base import Lock, MultipartWriter, ObjectInfo, RepositoryStore, StaleUpload
 
 __all__ = ["RetryPolicy", "RetryingStore"]
 
@@ -138,13 +138,9 @@ class RetryingStore:
         """See UploadJanitor."""
         self.insist(lambda: self._inner.abort_upload(upload))
 
-    def locked_until(self, key: str) -> datetime | None:
+    def lock(self, key: str) -> Lock | None:
         """See Custodian."""
-        return self.insist(lambda: self._inner.locked_until(key))
-
-    def lock_mode(self, key: str) -> str | None:
-        """See Custodian."""
-        return self.insist(lambda: self._inner.lock_mode(key))
+        return self.insist(lambda: self._inner.lock(key))
 
     def time(self) -> datetime | None:
         """See Custodian."""

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from etcdguard.errors import ObjectExists, ObjectNotFound, RepositoryError
 from etcdguard.storage.arguments import PIECE_BYTES, check_key, check_prefix, check_range
-from etcdguard.storage.base import ObjectInfo, StaleUpload
+from etcdguard.storage.base import Lock, ObjectInfo, StaleUpload
 from etcdguard.storage.s3_bucket import Bucket, ObjectLock, S3Options
 from etcdguard.storage.s3_errors import FOREIGN, code_of
 from etcdguard.storage.s3_multipart import S3Multipart, abort_upload
 
 if TYPE_CHECKING:
     import boto3
-    from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef, HeadObjectOutputTypeDef
+    from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
 
 __all__ = ["ObjectLock", "S3Options", "S3Store"]
 
@@ -157,16 +157,17 @@ class S3Store:
             for each in found
         ]
 
-    def locked_until(self, key: str) -> datetime | None:
+    def lock(self, key: str) -> Lock | None:
         """See Custodian. S3 shows locks only to those who may read them (s3:GetObjectRetention)."""
-        response = self._lock(key)
+        check_key(key)
+        with self._bucket.translating("read the lock of", key):
+            response = self._client.head_object(
+                Bucket=self._bucket.options.bucket, Key=self._bucket.path(key)
+            )
+        until = response.get("ObjectLockRetainUntilDate")
         if response.get("ObjectLockLegalHoldStatus") == "ON":
-            return datetime.max.replace(tzinfo=timezone.utc)
-        return response.get("ObjectLockRetainUntilDate")
-
-    def lock_mode(self, key: str) -> str | None:
-        """See Custodian."""
-        return self._lock(key).get("ObjectLockMode")
+            until = datetime.max.replace(tzinfo=timezone.utc)
+        return None if until is None else Lock(until, response.get("ObjectLockMode"))
 
     def time(self) -> datetime | None:
         """See Custodian. Every HTTP answer is dated."""
@@ -181,11 +182,6 @@ class S3Store:
     def abort_upload(self, upload: StaleUpload) -> None:
         """See UploadJanitor."""
         abort_upload(self._bucket, upload.key, upload.upload_id)
-
-    def _lock(self, key: str) -> HeadObjectOutputTypeDef:
-        check_key(key)
-        with self._bucket.translating("read the lock of", key):
-            return self._client.head_object(Bucket=self._bucket.options.bucket, Key=self._bucket.path(key))
 
     def _request(self, key: str, offset: int, length: int | None) -> GetObjectOutputTypeDef | None:
         """Begin a download; None when the range begins at or beyond the end of the object."""

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from etcdguard.errors import ObjectNotFound
-from etcdguard.storage.base import RepositoryStore
+from etcdguard.storage.base import Lock, RepositoryStore
 from etcdguard.storage.memory import MemoryStore
 from etcdguard.storage.s3 import ObjectLock, S3Store
 from tests.support.backups import START
@@ -53,19 +53,16 @@ def test_the_time_of_a_store_is_that_of_its_clock(store: RepositoryStore) -> Non
 
 def test_what_is_not_locked_may_be_deleted(store: RepositoryStore) -> None:
     store.put("free", b"1")
-    assert store.locked_until("free") is None
-    assert store.lock_mode("free") is None
+    assert store.lock("free") is None
     with pytest.raises(ObjectNotFound):
-        store.locked_until("absent")
-    with pytest.raises(ObjectNotFound):
-        store.lock_mode("absent")
+        store.lock("absent")
 
 
 def test_a_lock_in_memory() -> None:
     store = MemoryStore("memory")
     store.put("kept", b"1")
-    store.locks["kept"] = START
-    assert store.locked_until("kept") == START
+    store.locks["kept"] = Lock(START, "GOVERNANCE")
+    assert store.lock("kept") == Lock(START, "GOVERNANCE")
 
 
 def test_an_object_lock_is_read_back_from_the_server(s3_server: S3Server) -> None:
@@ -78,4 +75,4 @@ def test_an_object_lock_is_read_back_from_the_server(s3_server: S3Server) -> Non
     writer.write_part(1, b"2")
     writer.complete()
     for key in ("locked", "large"):
-        assert (store.lock_mode(key), store.locked_until(key)) == ("GOVERNANCE", until)
+        assert store.lock(key) == Lock(until, "GOVERNANCE")

@@ -10,13 +10,13 @@ from enum import Enum
 from typing import Literal, TypeVar
 
 from etcdguard.errors import AccessDenied, RepositoryError, StoreUnavailable
-from etcdguard.storage.base import MultipartWriter, ObjectInfo, RepositoryStore, StaleUpload
+from etcdguard.storage.base import Lock, MultipartWriter, ObjectInfo, RepositoryStore, StaleUpload
 
 __all__ = ["Fault", "FaultyStore", "Operation", "Rule", "SimulatedCrash"]
 
 Operation = Literal[
     "put", "get", "head", "list", "delete", "multipart", "write_part", "complete", "abort",
-    "stale_uploads", "abort_upload", "locked_until", "lock_mode", "time", "folders",
+    "stale_uploads", "abort_upload", "lock", "time", "folders",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -117,17 +117,13 @@ class FaultyStore:
         """See UploadJanitor."""
         self.perform("abort_upload", upload.key, lambda: self._inner.abort_upload(upload))
 
-    def locked_until(self, key: str) -> datetime | None:
+    def lock(self, key: str) -> Lock | None:
         """See Custodian."""
-        return self.perform("locked_until", key, lambda: self._inner.locked_until(key))
+        return self.perform("lock", key, lambda: self._inner.lock(key))
 
     def folders(self, prefix: str) -> Sequence[str]:
         """See Surveyor."""
         return self.perform("folders", prefix, lambda: self._inner.folders(prefix))
-
-    def lock_mode(self, key: str) -> str | None:
-        """See Custodian."""
-        return self.perform("lock_mode", key, lambda: self._inner.lock_mode(key))
 
     def time(self) -> datetime | None:
         """See Custodian."""

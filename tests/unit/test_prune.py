@@ -18,7 +18,7 @@ from etcdguard.hold import Keeper
 from etcdguard.prune import Limits, Pruner, PruneResult
 from etcdguard.retention import Policy
 from etcdguard.slots import slot_id
-from etcdguard.storage.base import RepositoryStore
+from etcdguard.storage.base import Lock, RepositoryStore
 from etcdguard.storage.file import FileStore
 from etcdguard.storage.memory import MemoryStore
 from tests.support.backups import CLUSTER, SIGNER, START, ManualClock, Node, catalog_of, violations
@@ -157,8 +157,8 @@ def test_a_hold_keeps_also_when_it_comes_between_plan_and_deed(scene: Scene) -> 
 def test_what_the_store_has_locked_stays_with_the_date(scene: Scene) -> None:
     catalog = catalog_of(scene.store)
     until = scene.clock.now() + DAY
-    scene.store.locks[catalog.layout.signature(scene.ids[0])] = until
-    scene.store.locks[catalog.layout.manifest(scene.ids[1])] = scene.clock.now() - DAY
+    scene.store.locks[catalog.layout.signature(scene.ids[0])] = Lock(until, "GOVERNANCE")
+    scene.store.locks[catalog.layout.manifest(scene.ids[1])] = Lock(scene.clock.now() - DAY, "COMPLIANCE")
     plan = scene.pruner().plan(scene.clock.now())
     reasons = {one.id: one.reasons for one in plan.keep}
     assert reasons[scene.ids[0]] == (f"locked by the store until {until.isoformat(timespec='seconds')}",)

@@ -77,7 +77,7 @@ def _overdue(case: Case, history: History) -> Iterator[Finding]:
     for known in history.present:
         if known.stored is None or known.stored.manifest is None or known.stored.signature != "valid":
             continue
-        locked = any(until is not None and until > due for until in known.stored.locks.values())
+        locked = any(lock is not None and lock.until > due for lock in known.stored.locks.values())
         if known.created_at < due and known.id not in kept and not locked:
             yield Finding(
                 "deletion-overdue",

@@ -9,13 +9,12 @@ from datetime import datetime, timedelta
 from etcdguard.audit.case import Case, Sighting
 from etcdguard.audit.history import History, Known
 from etcdguard.audit.judgment import Control, Finding, Where, conclude
-from etcdguard.human import counted, human_time
+from etcdguard.human import counted
 
 __all__ = ["copied", "encrypted", "locked", "readable", "signed", "sound"]
 
 _UNDER_WAY = timedelta(minutes=10)
 """A backup that reached one repository may be on its way to the others."""
-_LOCK_SLACK = timedelta(minutes=10)
 """An object's lock counts from the writer's clock, its age from the store's; an upload takes its time."""
 
 
@@ -161,16 +160,14 @@ def locked(case: Case) -> Control:
         rule, stored = history.facts.lock, known.stored
         if rule is None or stored is None or stored.manifest is None:
             continue
-        wanted = stored.manifest.created_at + timedelta(days=rule.days) - _LOCK_SLACK
-        for key, until in stored.locks.items():
+        for key, lock in stored.locks.items():
             evidence = history.evidence(key)
             keys.append(evidence)
-            where: Where = {"repository": history.name, "backup": known.id, "evidence": evidence}
-            if until is None:
-                findings.append(Finding("lock-missing", "the store shows no lock on it", **where))
-            elif until < wanted:
-                message = f"it is locked until {human_time(until)}, {rule.days} days were to be kept"
-                findings.append(Finding("lock-short", message, **where))
+            broken = rule.broken(lock, stored.manifest.created_at)
+            if broken is not None:
+                code, what = broken
+                where: Where = {"repository": history.name, "backup": known.id, "evidence": evidence}
+                findings.append(Finding(f"lock-{code}", f"it {what}; configured is {rule}", **where))
     rules = {str(one.facts.lock) for one in case.readable if one.facts.lock}
     return conclude(
         "backups.locked",

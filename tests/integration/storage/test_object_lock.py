@@ -160,5 +160,5 @@ def test_a_store_that_is_away_is_a_failed_line(scene: Scene, monkeypatch: pytest
         raise StoreUnavailable(f"cannot read the lock of {key}", hint="wait")
 
     store = scene.store("GOVERNANCE")
-    monkeypatch.setattr(store, "locked_until", away)
+    monkeypatch.setattr(store, "lock", away)
     assert _lines(store)[0].outcome is Outcome.FAIL

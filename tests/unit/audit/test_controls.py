@@ -16,7 +16,7 @@ from etcdguard.audit.history import History
 from etcdguard.audit.promise import Promise
 from etcdguard.retention import Policy
 from etcdguard.slots import parse_schedule
-from etcdguard.storage.base import LockRule
+from etcdguard.storage.base import Lock, LockRule
 from etcdguard.storage.memory import MemoryStore
 from tests.support.backups import START
 from tests.unit.audit.scenes import DAY, HOUR, PROMISE, Scene
@@ -313,12 +313,16 @@ def test_locks_are_read_from_the_store(scene: Scene) -> None:
     rule = LockRule("COMPLIANCE", 7)
     for backup_id in (first, second):
         for key in scene.folder(backup_id):
-            store.locks[key] = scene.clock.moment + 7 * DAY
+            store.locks[key] = Lock(scene.clock.moment + 7 * DAY, "COMPLIANCE")
     assert scene.findings(lock=rule) == []
     assert scene.controls(lock=rule)["backups.locked"]["outcome"] == "PASS"
-    store.locks[scene.object_key(first)] = scene.clock.moment + 5 * DAY
+    store.locks[scene.object_key(first)] = Lock(scene.clock.moment + 5 * DAY, "COMPLIANCE")
     del store.locks[scene.manifest_key(second)]
     assert scene.findings(lock=rule) == [("lock-short", first), ("lock-missing", second)]
+    store.locks[scene.object_key(first)] = Lock(scene.clock.moment + 9 * DAY, "GOVERNANCE")
+    store.locks[scene.manifest_key(second)] = Lock(scene.clock.moment + 9 * DAY, None)
+    assert scene.findings(lock=rule) == [("lock-weak", first), ("lock-weak", second)]
+    assert scene.findings(lock=LockRule("GOVERNANCE", 7)) == []
     scene.to(scene.clock.moment + 8 * DAY)
     assert scene.controls(lock=rule)["backups.locked"]["outcome"] == "NOT-APPLICABLE"
 
