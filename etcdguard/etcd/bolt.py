@@ -22,7 +22,6 @@ __all__ = [
     "Leaf",
     "Meta",
     "first_meta",
-    "page_word",
     "parse_bucket",
     "parse_leaf",
 ]
@@ -123,11 +122,6 @@ def _fnv1a(data: bytes) -> int:
     for byte in data:
         value = ((value ^ byte) * _FNV_PRIME) & 0xFFFFFFFFFFFFFFFF
     return value
-
-
-def page_word(flags: int, count: int, overflow: int) -> int:
-    """The second 64-bit word of a page header, as it reads on a little-endian machine."""
-    return flags | count << 16 | overflow << 32
 
 
 def parse_leaf(page: bytes) -> Leaf:

@@ -295,6 +295,73 @@ def test_what_lost_its_manifest_did_not_stay(scene: Scene) -> None:
     assert [event["phase"] for event in catalog_of(scene.store).trail.events("prune")] == ["begun"]
 
 
+def test_leftovers_that_cannot_go_are_told_one_by_one(scene: Scene) -> None:
+    """An object nobody vouches for, a slot's record and an upload: each fails alone, the others go."""
+    catalog, names = catalog_of(scene.store), (1, 2)
+    orphans = [
+        f"{CLUSTER}/backups/20261101T0{n}0000Z-r00000000000000000001-0000000{n}/snapshot.db.zst"
+        for n in names
+    ]
+    uploads = [f"{key}.age" for key in orphans]
+    slots = [slot_id(scene.clock.now() - (90 + n) * DAY) for n in names]
+    for orphan, upload, slot in zip(orphans, uploads, slots, strict=True):
+        scene.store.put(orphan, b"x")
+        scene.store.multipart(upload)
+        catalog.ledger.decide(slot, scene.ids[0], node="cp1", at=scene.clock.now())
+    scene.clock.moment += 2 * DAY
+    stuck = (orphans[0], catalog.layout.slot(slots[0]), uploads[0])
+    rules = [
+        Rule(Fault.DENIED, "delete", stuck[0]),
+        Rule(Fault.TIMEOUT, "delete", stuck[1]),
+        Rule(Fault.SERVER_ERROR, "abort_upload", stuck[2]),
+    ]
+
+    result = scene.prune(FaultyStore(scene.store, rules), policy=Policy())
+
+    assert set(result.failed) == set(stuck)
+    assert (result.orphans, result.uploads) == ((orphans[1],), 1)
+    assert [key for key in scene.stored() if key in orphans] == [orphans[0]]
+    assert [one.key for one in scene.store.stale_uploads("")] == [uploads[0]]
+    assert [info.key for info in scene.store.list(catalog.layout.slots)] == [stuck[1]]
+    assert scene.listed() == scene.ids
+    assert scene.prune(policy=Policy()).failed == {}
+    assert [key for key in scene.stored() if key in orphans] == []
+
+
+def test_an_orphan_that_somebody_has_taken_away_or_written_anew_is_left_alone(scene: Scene) -> None:
+    """Between the plan and the deed; what is written anew may be a backup in the making."""
+    gone, anew = (
+        f"{CLUSTER}/backups/20261101T0{n}0000Z-r00000000000000000001-0000000{n}/snapshot.db.zst"
+        for n in (1, 2)
+    )
+    for key in (gone, anew):
+        scene.store.put(key, b"x")
+    scene.clock.moment += 2 * DAY
+    pruner = scene.pruner(policy=Policy())
+    plan = pruner.plan(scene.clock.now())
+    assert plan.orphans == (gone, anew)
+    scene.store.delete(gone)
+    scene.store.put(anew, b"y")
+
+    assert pruner.execute(plan, scene.clock.now()) == PruneResult()
+
+    assert b"".join(scene.store.get(anew)) == b"y"
+
+
+def test_a_backup_of_which_nobody_can_tell_whether_it_stands_counts_as_one_that_stayed(scene: Scene) -> None:
+    """The store does not answer any more: to say it is gone could be a lie for ever."""
+    rules = [
+        Rule(Fault.TIMEOUT, "delete", scene.ids[1], times=None),
+        Rule(Fault.TIMEOUT, "head", f"{scene.ids[1]}/manifest.json", times=None),
+    ]
+
+    result = scene.prune(FaultyStore(scene.store, rules))
+
+    assert set(result.failed) == {scene.ids[1]}
+    (ended,) = (one for one in catalog_of(scene.store).trail.events("prune") if one["phase"] == "ended")
+    assert ended["stayed"] == [scene.ids[1]]
+
+
 def test_who_may_not_delete_is_told_at_once(scene: Scene) -> None:
     before = scene.stored()
     faulty = FaultyStore(scene.store, [Rule(Fault.DENIED, "delete", times=None)])
