@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -334,7 +334,7 @@ def _first_on_host(source: PlanSource, member: SourceMember) -> SourceMember:
 
 def _steps(members: tuple[PlannedMember, ...]) -> Iterator[PlannedStep]:
     """Without services, etcd is stopped before and started after the run, by the operator."""
-    served = tuple(member for member in members if member.service is not None)
+    served = [(member, member.service.name) for member in members if member.service is not None]
     yield PlannedStep(
         phase="preflight",
         member=None,
@@ -364,36 +364,33 @@ def _steps(members: tuple[PlannedMember, ...]) -> Iterator[PlannedStep]:
     yield PlannedStep(phase="record", member=None, does="write a restore event to the repository")
 
 
-def _stopping(served: tuple[PlannedMember, ...]) -> Iterator[PlannedStep]:
-    for member in served:
+def _stopping(served: Sequence[tuple[PlannedMember, str]]) -> Iterator[PlannedStep]:
+    """Of members with the name of their etcd's service."""
+    for member, _ in served:
         if clients := _client_names(member):
             yield PlannedStep(phase="quiesce", member=member.name, does=f"stop {clients}")
-    for member in served:
-        yield PlannedStep(phase="quiesce", member=member.name, does=f"stop etcd: {_etcd_name(member)}")
+    for member, etcd in served:
+        yield PlannedStep(phase="quiesce", member=member.name, does=f"stop etcd: {etcd}")
     if served:
         yield PlannedStep(
             phase="barrier", member=None, does="see that no etcd runs and that all its ports are closed"
         )
 
 
-def _starting(served: tuple[PlannedMember, ...]) -> Iterator[PlannedStep]:
-    for member in served:
-        yield PlannedStep(phase="start", member=member.name, does=f"start etcd: {_etcd_name(member)}")
+def _starting(served: Sequence[tuple[PlannedMember, str]]) -> Iterator[PlannedStep]:
+    for member, etcd in served:
+        yield PlannedStep(phase="start", member=member.name, does=f"start etcd: {etcd}")
     if served:
         yield PlannedStep(
             phase="prove",
             member=None,
             does="see every voter, one leader, the revision, equal hashes, and a canary key written and read",
         )
-    for member in served:
+    for member, _ in served:
         if clients := _client_names(member):
             yield PlannedStep(phase="reopen", member=member.name, does=f"start {clients}")
         if member.clients.restart_kubelet:
             yield PlannedStep(phase="reopen", member=member.name, does="restart the kubelet")
-
-
-def _etcd_name(member: PlannedMember) -> str:
-    return "" if member.service is None else member.service.name
 
 
 def _client_names(member: PlannedMember) -> str:

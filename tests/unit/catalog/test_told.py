@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -98,6 +98,23 @@ def test_an_object_too_large_to_be_a_manifest() -> None:
     store.put("k", bytes(1024 * 1024 + 1))
     message = "k is larger than any manifest"
     assert told(lambda: read_small(store, "k")) == (Corruption, message, "restore from another backup")
+
+
+class AskedStore(MemoryStore):
+    """Remembers how much it was asked for."""
+
+    lengths: tuple[int | None, ...] = ()
+
+    def get(self, key: str, *, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
+        self.lengths += (length,)
+        return super().get(key, offset=offset, length=length)
+
+
+def test_no_more_is_asked_for_than_tells_that_it_is_too_much() -> None:
+    store = AskedStore("m")
+    store.put("k", b"x")
+    assert read_small(store, "k") == b"x"
+    assert store.lengths == (1024 * 1024 + 1,)
 
 
 # -- reading a manifest ------------------------------------------------------------------------------------

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -11,7 +12,7 @@ from etcdguard.catalog import Catalog
 from etcdguard.catalog.standing import Verified
 from etcdguard.catalog.trail import EVENT_FORMAT, NAMED_BEFORE, Trail
 from etcdguard.crypto.signing import SigningKey
-from etcdguard.errors import StoreUnavailable
+from etcdguard.errors import ObjectExists, StoreUnavailable
 from etcdguard.storage.memory import MemoryStore
 from tests.support.backups import SIGNER, START, TRUSTED
 from tests.support.faulty_store import Fault, FaultyStore, Rule
@@ -78,6 +79,67 @@ def test_an_event_is_signed_and_comes_back_as_it_was(store: MemoryStore) -> None
     raw, signature = (b"".join(store.get(name)) for name in (key, key + ".sig"))
     assert raw.endswith(b"}\n")
     assert SIGNER.public.verify(raw, signature)
+
+
+def test_an_event_is_written_one_way_only(store: MemoryStore) -> None:
+    """People read it with other tools, and a signature is over bytes."""
+    key = trail(store).record("prune", {"reason": "ä", "count": 3}, at=START, actor="n", signer=None)
+    expected = """{
+  "actor": "n",
+  "after": [],
+  "at": "2026-11-21T02:00:00+00:00",
+  "count": 3,
+  "format": "etcdguard-event/1",
+  "kind": "prune",
+  "reason": "ä"
+}
+"""
+    assert b"".join(store.get(key)).decode() == expected
+    assert [info.key for info in store.list("")] == [key]
+
+
+def test_what_is_no_json_is_not_written(store: MemoryStore) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        trail(store).record("prune", {"share": float("nan")}, at=START, actor="n", signer=SIGNER)
+    assert list(store.list("")) == []
+
+
+def test_no_event_is_overwritten(store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("etcdguard.catalog.trail.secrets.token_hex", lambda count: "ab" * count)
+    key = trail(store).record("prune", {"n": 1}, at=START, actor="first", signer=None)
+    raw = b"".join(store.get(key))
+    assert key == "prod/events/20261121T020000Z-prune-abababab.json"
+    with pytest.raises(ObjectExists):
+        trail(store).record("prune", {"n": 2}, at=START, actor="second", signer=None)
+    assert b"".join(store.get(key)) == raw
+
+
+@pytest.fixture
+def far_west(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A machine on whose clock it is still the day before."""
+    monkeypatch.setenv("TZ", "Etc/GMT+12")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.usefixtures("far_west")
+def test_events_stand_under_utc_whatever_the_zone_of_the_machine(store: MemoryStore) -> None:
+    watched = FaultyStore(store)
+    key = trail(watched).record("prune", {}, at=START, actor="n", signer=SIGNER)
+    assert key.startswith("prod/events/20261121T020000Z-")
+    assert watched.operations[0] == ("list", "prod/events/20261121")
+    assert [event["actor"] for event in trail(store).events("prune")] == ["n"]
+
+
+def test_what_came_before_is_looked_for_in_ever_longer_times(store: MemoryStore) -> None:
+    watched = FaultyStore(store)
+    trail(watched).record("verify", {"results": []}, at=START, actor="n", signer=None)
+    looked = [
+        key.removeprefix("prod/events/") for operation, key in watched.operations if operation == "list"
+    ]
+    assert looked == ["20261121", "202611", "2026", ""]
 
 
 def test_events_come_oldest_first(store: MemoryStore) -> None:

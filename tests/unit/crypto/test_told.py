@@ -6,6 +6,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
 
 from etcdguard.crypto import bech32, header
 from etcdguard.crypto.age import Decryptor, Encryptor
@@ -130,17 +137,31 @@ def test_a_key_file_without_a_key_or_with_a_broken_one(
     )
 
 
-def test_a_signing_key_of_another_kind(tmp_path: Path) -> None:
-    hint = "make one by `openssl genpkey -algorithm ed25519`, its public half by `openssl pkey -pubout`"
+OTHER = Ed448PrivateKey.generate()
+OTHER_PRIVATE = OTHER.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+OTHER_PUBLIC = OTHER.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+
+
+@pytest.mark.parametrize(
+    ("read", "content", "kind"),
+    [
+        (SigningKey.load, b"x", "an unencrypted private"),
+        (SigningKey.load, OTHER_PRIVATE, "an unencrypted private"),
+        (PublicKey.load, b"x", "a public"),
+        (PublicKey.load, OTHER_PUBLIC, "a public"),
+    ],
+    ids=["no private key", "another private key", "no public key", "another public key"],
+)
+def test_a_signing_key_of_another_kind(
+    tmp_path: Path, read: Callable[[Path], object], content: bytes, kind: str
+) -> None:
     path = tmp_path / "key.pem"
-    pairs: list[tuple[bytes, Callable[[Path], object], str]] = [
-        (b"x", SigningKey.load, "an unencrypted private"),
-        (b"x", PublicKey.load, "a public"),
-    ]
-    for content, read, kind in pairs:
-        path.write_bytes(content)
-        message = f"{path} is not {kind} Ed25519 key in PEM form"
-        assert told(lambda read=read: read(path)) == (ConfigError, message, hint)  # type: ignore[misc]
+    path.write_bytes(content)
+    assert told(lambda: read(path)) == (
+        ConfigError,
+        f"{path} is not {kind} Ed25519 key in PEM form",
+        "make one by `openssl genpkey -algorithm ed25519`, its public half by `openssl pkey -pubout`",
+    )
 
 
 # -- keys as text ------------------------------------------------------------------------------------------
@@ -371,6 +392,8 @@ BEGIN, END = b"-----BEGIN AGE ENCRYPTED FILE-----\n", b"-----END AGE ENCRYPTED F
         (BEGIN + b"A" * 68 + b"\n", "the lines of the armored file are not wrapped at 64 columns"),
         (BEGIN + b"QUFB\nQUFB\n", "the lines of the armored file are not wrapped at 64 columns"),
         (BEGIN + b"\n", "the lines of the armored file are not wrapped at 64 columns"),
+        (b"\x0c\n" + BEGIN, "there is something other than white space before the armor"),
+        (BEGIN + b"A\n", "a line of the armored file is not base64"),
         (BEGIN + b"QU*B\n", "a line of the armored file is not base64"),
         (BEGIN + b"QUE=QUFB\n", "a line of the armored file is not base64"),
         (BEGIN + b"QUF=\n", "a line of the armored file is not canonical base64"),
