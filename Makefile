@@ -60,6 +60,10 @@ coverage-unit: $(READY) ## fail unless the tests without servers alone reach 100
 	$(COVERAGE) combine --quiet
 	$(COVERAGE) report --fail-under=100 --include='$(PROVEN)'
 
+.PHONY: test-jammy
+test-jammy: $(READY) ## run the tests of the systemd units on Ubuntu 22.04 (root; a few minutes)
+	ETCDGUARD_HOSTS_RELEASE=jammy ETCDGUARD_REQUIRE_HOSTS=1 $(BIN)/python -m pytest tests/e2e/test_systemd.py
+
 .PHONY: lint
 lint: $(READY) ## check style and formatting
 	$(BIN)/ruff check

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ import pytest
 
 from tests.support.etcd_versions import default_programs
 from tests.support.fixtures_hosts import watched
-from tests.support.fixtures_install import files_of, install_on, make_into
+from tests.support.fixtures_install import files_of, install_on, make_into, run_beside
 from tests.support.hosts import Host, HostSet
 from tests.support.hosts_etcd import SYSTEMD_TLS, HostPki, deploy_etcd
 from tests.support.s3_servers import S3Server, make_bucket
@@ -104,8 +105,7 @@ def _journal(host: Host, unit: str) -> str:
 def test_an_install_replaces_what_was_there(installed: Path) -> None:
     assert not [path for path in installed.rglob("*") if path.name in ("old.py", "broken.py")]
     python = installed / "usr/lib/etcdguard/bin/python"
-    argv = [str(python), "-I", "-m", "etcdguard", "--version"]
-    assert subprocess.run(argv, capture_output=True, text=True, check=True).stdout.startswith("etcdguard ")
+    assert run_beside(installed, str(python), "-I", "-m", "etcdguard", "--version").startswith("etcdguard ")
     units = {path.name for path in (_CHECKOUT / "systemd").iterdir() if path.is_file()}
     assert {path.name for path in (installed / "usr/lib/systemd/system").iterdir()} == units
 
@@ -138,6 +138,17 @@ def test_a_prefix_must_be_absolute(tmp_path: Path, prefix: str) -> None:
         assert done.returncode != 0
         assert "PREFIX must be an absolute path" in done.stderr
     assert not list(tmp_path.parent.glob(f"{tmp_path.name}*/*"))
+
+
+def test_the_hosts_systemd_knows_every_line_of_the_units(host: Host) -> None:
+    names = sorted(path.name for path in (_CHECKOUT / "systemd").iterdir() if path.is_file())
+    units = [f"/usr/lib/systemd/system/{name}" for name in names]
+    assert not host.run("systemd-analyze", "verify", "--man=no", *units).stderr
+    for name in (name for name in names if name.endswith(".service")):
+        told = host.run("systemd-analyze", "--no-pager", "security", name).stdout
+        exposure = re.search(r"^→ Overall exposure level for \S+: ([0-9.]+) ", told, re.MULTILINE)
+        assert exposure, told[-200:]
+        assert float(exposure[1]) <= 2.0
 
 
 def test_the_timer_fires_and_a_backup_appears(host: Host) -> None:

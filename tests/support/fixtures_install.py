@@ -10,8 +10,9 @@ import pytest
 
 from tests.support.fixtures_hosts import REQUIRE_VARIABLE
 from tests.support.hosts import Host
+from tests.support.hosts_image import foreign_release, image
 
-__all__ = ["files_of", "install_on", "make_into", "uninstall_from"]
+__all__ = ["files_of", "install_on", "make_into", "run_beside", "uninstall_from"]
 
 _CHECKOUT = Path(__file__).parents[2]
 _PYTHON = "/usr/bin/python3"  # the distribution's, which the hosts have as well
@@ -20,9 +21,33 @@ _PROGRAM = "usr/lib/etcdguard"
 
 def make_into(target: str, dest: Path, prefix: str = "/usr") -> None:
     """Run one of the Makefile's install targets."""
-    argv = ["make", target, f"DESTDIR={dest}", f"PREFIX={prefix}", f"PYTHON={_PYTHON}"]
-    done = subprocess.run(argv, cwd=_CHECKOUT, capture_output=True, text=True, timeout=600, check=False)
+    run_beside(dest, "make", target, f"DESTDIR={dest}", f"PREFIX={prefix}", f"PYTHON={_PYTHON}")
+
+
+def run_beside(dest: Path, *argv: str) -> str:
+    """Run a command that may write below ``dest`` with the distribution of the hosts; what it printed."""
+    inside = [] if foreign_release() is None else _inside(image(), dest)
+    done = subprocess.run(
+        [*inside, *argv], cwd=_CHECKOUT, capture_output=True, text=True, timeout=600, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def _inside(tree: Path, dest: Path) -> list[str]:
+    """Runs what follows in a copy of that image which is gone afterwards, with this machine's network.
+
+    What pip is told by this machine's environment holds there as well.
+    """
+    told = {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
+    files = {Path(value) for value in told.values() if value.startswith("/")} | {Path("/etc/pip.conf")}
+    return [
+        "systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--as-pid2", "--console=pipe",
+        f"--directory={tree}", "--volatile=overlay", "--resolv-conf=replace-host", "--timezone=off",
+        f"--bind-ro={_CHECKOUT}", f"--bind={dest}", f"--chdir={_CHECKOUT}",
+        *(f"--bind-ro={file}" for file in sorted(files) if file.exists()),
+        *(f"--setenv={name}={value}" for name, value in sorted(told.items())),
+    ]  # fmt: skip
 
 
 def files_of(dest: Path) -> set[str]:
@@ -33,7 +58,8 @@ def files_of(dest: Path) -> set[str]:
 @pytest.fixture(scope="session")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What `make install` makes of a place with an older version in it."""
-    if subprocess.run([_PYTHON, "-c", "import ensurepip, venv"], capture_output=True, check=False).returncode:
+    able = [_PYTHON, "-c", "import ensurepip, venv"]
+    if foreign_release() is None and subprocess.run(able, capture_output=True, check=False).returncode:
         missing = f"{_PYTHON} cannot make virtual environments: apt install python3-venv"
         if os.environ.get(REQUIRE_VARIABLE) == "1":
             pytest.fail(missing, pytrace=False)

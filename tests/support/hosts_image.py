@@ -1,6 +1,7 @@
 """The file system every test host starts from: a small Debian with systemd and sshd, made once and cached.
 
-``python -m tests.support.hosts_image`` makes it where it is missing and says where it is.
+``python -m tests.support.hosts_image`` makes it where it is missing and says where it is. With
+ETCDGUARD_HOSTS_RELEASE=jammy it is an Ubuntu 22.04 instead: systemd 249 and Python 3.10.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["ETCD_USER", "HostsUnavailable", "image"]
+__all__ = ["ETCD_USER", "HostsUnavailable", "foreign_release", "image"]
 
 ETCD_USER = "etcd"
 """A system user and group of the image, for an etcd that does not run as root."""
@@ -35,6 +36,11 @@ _PROGRAMS = {
 }
 
 _PACKAGES = ("systemd", "systemd-sysv", "dbus", "openssh-server", "iproute2", "python3", "python3-yaml")
+
+_RELEASE_VARIABLE = "ETCDGUARD_HOSTS_RELEASE"
+_FOREIGN_MIRRORS = {"jammy": "http://archive.ubuntu.com/ubuntu"}
+# For `make install` there: what this machine's Python makes would not run.
+_FOREIGN_PACKAGES = (*_PACKAGES, "make", "python3-venv")
 
 # Units that would do something unasked during a test.
 _MASKED = (
@@ -67,8 +73,15 @@ class HostsUnavailable(Exception):
 def image() -> Path:
     """The image's root folder, made on first use (a minute). Never write into it. Raises HostsUnavailable."""
     _check_machine()
-    codename, mirror = _release()
-    key = hashlib.sha256(f"{_RECIPE} {codename} {platform.machine()}".encode()).hexdigest()[:16]
+    codename = foreign_release()
+    if codename is None:
+        codename, mirror = _own_release()
+        what, recipe = [f"--include={','.join(_PACKAGES)}"], _RECIPE
+    else:
+        mirror = _FOREIGN_MIRRORS[codename]
+        what = ["--components=main,universe", f"--include={','.join(_FOREIGN_PACKAGES)}"]
+        recipe = f"{_RECIPE} {what}"
+    key = hashlib.sha256(f"{recipe} {codename} {platform.machine()}".encode()).hexdigest()[:16]
     root = _cache_root()
     home = root / f"{codename}-{key}"
     root.mkdir(parents=True, exist_ok=True)
@@ -76,9 +89,17 @@ def image() -> Path:
         if not home.exists():
             with tempfile.TemporaryDirectory(prefix=f".{home.name}.", dir=root) as scratch:
                 tree = Path(scratch) / "tree"
-                _make(tree, codename, mirror)
+                _make(tree, codename, mirror, what)
                 tree.rename(home)
     return home
+
+
+def foreign_release() -> str | None:
+    """The release asked for in place of this machine's own. Raises HostsUnavailable for an unknown one."""
+    codename = os.environ.get(_RELEASE_VARIABLE) or None
+    if codename is not None and codename not in _FOREIGN_MIRRORS:
+        raise HostsUnavailable(f"{_RELEASE_VARIABLE}: {codename} is none of {', '.join(_FOREIGN_MIRRORS)}")
+    return codename
 
 
 def _check_machine() -> None:
@@ -103,7 +124,7 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _release() -> tuple[str, str]:
+def _own_release() -> tuple[str, str]:
     """This machine's own release and the mirror apt has for it.
 
     The same release, since a virtual environment made from the distribution's Python must run in the hosts.
@@ -125,11 +146,10 @@ def _release() -> tuple[str, str]:
     raise HostsUnavailable(f"apt has no mirror for this machine's release {codename or '(unknown)'}")
 
 
-def _make(tree: Path, codename: str, mirror: str) -> None:
+def _make(tree: Path, codename: str, mirror: str, what: Sequence[str]) -> None:
     # Its mounts of /proc and /sys in a name space of their own: nothing can meet them when it is interrupted.
     alone = ["unshare", "--mount", "--propagation=private"]
-    packages = ",".join(_PACKAGES)
-    _run([*alone, "debootstrap", "--variant=minbase", f"--include={packages}", codename, str(tree), mirror])
+    _run([*alone, "debootstrap", "--variant=minbase", *what, codename, str(tree), mirror])
     _run(["chroot", str(tree), "useradd", "--system", "--user-group", "--no-create-home", ETCD_USER])
     for unit in _MASKED:
         (tree / "etc/systemd/system" / unit).symlink_to("/dev/null")
