@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta, timezone
+from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from hashlib import sha256
 from itertools import pairwise
 from typing import Protocol
@@ -95,7 +95,7 @@ class TimesOfDay:
 
     times: tuple[time, ...]
     days: frozenset[int]
-    zone: ZoneInfo
+    zone: tzinfo
 
     @property
     def shortest(self) -> timedelta:
@@ -252,14 +252,16 @@ def _weekdays(text: str) -> frozenset[int]:
     return frozenset(map(_DAYS.index, names))
 
 
-def _zone(name: str) -> ZoneInfo:
+def _zone(name: str) -> tzinfo:
+    if name == "UTC":
+        return timezone.utc  # there even where no tzdata is, as on a small Ubuntu
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise BadSchedule(f"unknown time zone {name!r} (zones come from the system's tzdata)") from error
 
 
-def _instant(day: date, at: time, zone: ZoneInfo) -> datetime:
+def _instant(day: date, at: time, zone: tzinfo) -> datetime:
     """That local time in UTC: its first occurrence, or where it does not exist the end of the gap."""
     local = datetime.combine(day, at, tzinfo=zone)
     moment = local.astimezone(timezone.utc)  # of two occurrences the first, as fold is 0

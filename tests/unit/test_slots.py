@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, reset_tzpath
 
 import pytest
 from hypothesis import given
@@ -164,6 +164,19 @@ def test_impossible_schedules_are_refused(texts: list[str], why: str) -> None:
     with pytest.raises(BadSchedule) as caught:
         parse_schedule(texts)
     assert why in str(caught.value)
+
+
+def test_without_tzdata_utc_goes_on() -> None:
+    reset_tzpath(to=[])
+    ZoneInfo.clear_cache()
+    try:
+        for text in ("daily at 02:30", "daily at 02:30 UTC"):
+            assert walk(parse_schedule([text]), at("2026-11-21T00:00:00"), 1) == ["2026-11-21 02:30"]
+        with pytest.raises(BadSchedule, match="zones come from the system's tzdata"):
+            parse_schedule(["daily at 02:30 Europe/Berlin"])
+    finally:
+        reset_tzpath()
+        ZoneInfo.clear_cache()
 
 
 @pytest.mark.parametrize(
