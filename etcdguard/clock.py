@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Protocol
 
-__all__ = ["Clock"]
+__all__ = ["Clock", "instant"]
 
 
 class Clock(Protocol):
@@ -16,3 +16,9 @@ class Clock(Protocol):
 
     def monotonic(self) -> float:
         """Seconds since some fixed moment."""
+
+
+def instant(text: str) -> datetime:
+    """A moment as documents write it, in ISO 8601. Raises ValueError."""
+    # Python 3.10 does not read the Z that pydantic writes.
+    return datetime.fromisoformat(f"{text[:-1]}+00:00" if text.endswith("Z") else text)

@@ -11,6 +11,7 @@ from etcdguard.audit.facts import RepositoryFacts, StoredBackup
 from etcdguard.audit.promise import Promise
 from etcdguard.catalog.events import Event
 from etcdguard.catalog.standing import Standing
+from etcdguard.clock import instant
 from etcdguard.model import BackupId
 
 __all__ = ["Check", "Deletion", "History", "HoldChange", "Known", "Promised", "Prune", "standing", "tell"]
@@ -43,7 +44,7 @@ class Known:
         if self.stored is not None and self.stored.manifest is not None:
             return self.stored.manifest.created_at
         said = self._said("created_at")
-        return BackupId.parse(self.id).taken_at if said is None else datetime.fromisoformat(said)
+        return BackupId.parse(self.id).taken_at if said is None else instant(said)
 
     @property
     def sequence(self) -> int | None:

@@ -47,7 +47,7 @@ def _moment(text: str, origin: datetime, *, last: bool) -> datetime:
     """``last``: a day means its end; a length counts back from ``origin``."""
     try:
         if _DAY.fullmatch(text):
-            day = datetime.fromisoformat(text).replace(tzinfo=timezone.utc)
+            day = datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=timezone.utc)
             return day + timedelta(days=1) if last else day
         if text[:4].isdigit() and "-" in text:
             return datetime.strptime(re.sub("Z$", "+0000", text), "%Y-%m-%dT%H:%M:%S%z").astimezone(

@@ -22,7 +22,7 @@ from typing import Protocol
 from etcdguard.backup.run import BackupJob, BackupReport
 from etcdguard.backup.spool import Spool, writing
 from etcdguard.catalog.catalog import Catalog
-from etcdguard.clock import Clock
+from etcdguard.clock import Clock, instant
 from etcdguard.errors import (
     ClusterUnhealthy,
     Corruption,
@@ -182,7 +182,7 @@ class DueBackup:
 
     def _last_emergency(self) -> datetime | None:
         found = self._read("emergency").get("at")
-        return None if found is None else datetime.fromisoformat(found)
+        return None if found is None else instant(found)
 
     def _note(self, slot: str, reason: str) -> None:
         """Keep the newest reason why the slot has no backup yet, for its record."""

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from etcdguard.catalog.layout import Layout
 from etcdguard.catalog.reading import read_small
+from etcdguard.clock import instant
 from etcdguard.crypto.signing import TrustedSigners
 from etcdguard.errors import Corruption, ObjectNotFound
 from etcdguard.storage.base import ObjectStore
@@ -36,7 +37,7 @@ class Event:
     @property
     def at(self) -> datetime:
         """When it was written, by its writer's clock; only of a valid one."""
-        return datetime.fromisoformat(self.facts["at"])
+        return instant(self.facts["at"])
 
     @property
     def name(self) -> str:
@@ -67,7 +68,7 @@ def read_event(store: ObjectStore, layout: Layout, trusted: TrustedSigners, key:
     document: dict[str, Any] = json.loads(raw)
     if document["format"] != EVENT_FORMAT:
         return Event(key, "newer", signer)
-    stem = layout.event_stem(datetime.fromisoformat(document["at"]), document["kind"])
+    stem = layout.event_stem(instant(document["at"]), document["kind"])
     if not key.startswith(stem):
         return Event(key, "displaced", signer)
     return Event(key, "valid", signer, document)

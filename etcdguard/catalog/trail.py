@@ -13,6 +13,7 @@ from etcdguard.catalog.events import EVENT_FORMAT, Event, read_event
 from etcdguard.catalog.layout import Layout
 from etcdguard.catalog.reading import PARALLEL_READS
 from etcdguard.catalog.standing import Standing, Verified
+from etcdguard.clock import instant
 from etcdguard.crypto.signing import SigningKey, TrustedSigners
 from etcdguard.storage.base import ObjectStore
 
@@ -76,7 +77,7 @@ class Trail:
         """Per backup id what its verifications found."""
         found: dict[str, Standing[Verified]] = {}
         for event in self.events("verify"):
-            at = datetime.fromisoformat(event["at"])
+            at = instant(event["at"])
             for result in event["results"]:
                 before: Standing[Verified] = found.get(result["id"], Standing())
                 look = Verified(result["level"], at)

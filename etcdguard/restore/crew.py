@@ -7,12 +7,11 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any, Protocol
 
 from pydantic import SecretStr
 
-from etcdguard.clock import Clock
+from etcdguard.clock import Clock, instant
 from etcdguard.errors import EtcdGuardError, Refused
 from etcdguard.restore.environment import Overrides
 from etcdguard.restore.hosts import Site
@@ -133,7 +132,7 @@ class Crew:
         took = (self._clock.now() - began).total_seconds()
         for host, outcome in outcomes.items():
             if isinstance(outcome, StepAnswer):
-                off = abs((datetime.fromisoformat(outcome.facts["now"]) - began).total_seconds())
+                off = abs((instant(outcome.facts["now"]) - began).total_seconds())
                 if off > took + _SKEW_SECONDS:
                     self._watcher.note(
                         f"the clock of {host} is {off:.0f} s off: set it before relying on TLS"

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from etcdguard.clock import instant
+
 __all__ = ["PlanState", "fold"]
 
 
@@ -51,7 +53,7 @@ def fold(events: Iterable[Mapping[str, Any]]) -> PlanState:
 def _after(state: PlanState, event: Mapping[str, Any]) -> PlanState:
     name = event["event"]
     if name == "begin":
-        return _begun(state, event["phase"], datetime.fromisoformat(event["at"]))
+        return _begun(state, event["phase"], instant(event["at"]))
     if name == "in-place":
         return replace(state, in_place=True, members=tuple(event["members"]))
     if name == "proven":

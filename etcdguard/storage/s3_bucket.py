@@ -16,6 +16,7 @@ import boto3
 from botocore.config import Config
 from botocore.utils import parse_timestamp
 
+from etcdguard.clock import instant
 from etcdguard.errors import ObjectNotFound, RepositoryError, StoreUnavailable
 from etcdguard.storage.s3_errors import FOREIGN, code_of, translate
 from etcdguard.storage.s3_quick import QuickReader
@@ -201,7 +202,7 @@ def _moment(value: Any) -> datetime:
     """A listing dates thousands of objects, all in one form; botocore would try many forms for each."""
     if isinstance(value, str) and value.endswith("Z"):
         try:
-            return datetime.fromisoformat(f"{value[:-1]}+00:00")
+            return instant(value)
         except ValueError:
             pass
     return parse_timestamp(value)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, get_args
 
+from etcdguard.clock import instant
 from etcdguard.daemon.state import DaemonState
 from etcdguard.slots import Schedule
 
@@ -83,13 +84,13 @@ def _backups(documents: Iterable[Mapping[str, Any]]) -> Iterable[ListedBackup]:
         verified_at = one["verified_at"]
         yield ListedBackup(
             id=one["id"],
-            created_at=datetime.fromisoformat(one["created_at"]),
+            created_at=instant(one["created_at"]),
             revision=one["revision"],
             db_bytes=one["db_bytes"],
             stored_bytes=one["stored_bytes"],
             total_keys=one["total_keys"],
             verified_level=one["verified_level"],
-            verified_at=None if verified_at is None else datetime.fromisoformat(verified_at),
+            verified_at=None if verified_at is None else instant(verified_at),
         )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
+from etcdguard.clock import instant
 from etcdguard.maintenance.defrag.facts import History
 from etcdguard.maintenance.defrag.plan import DefragReport
 
@@ -53,8 +54,8 @@ def read_history(events: Iterable[Mapping[str, Any]], cluster_id: str) -> Histor
     runs = {event["run"]: event for event in events if event["cluster_id"] == cluster_id}
     last: dict[str, datetime] = {}
     failures = 0
-    for event in sorted(runs.values(), key=lambda one: datetime.fromisoformat(one["at"])):
-        at = datetime.fromisoformat(event["at"])
+    for event in sorted(runs.values(), key=lambda one: instant(one["at"])):
+        at = instant(event["at"])
         for member in event["members"]:
             if member["outcome"] == "done":
                 last[member["id"]] = at
