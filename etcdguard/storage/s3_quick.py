@@ -1,4 +1,4 @@
-"""Small objects read with a quarter of the work that boto3 does for a request.
+"""Small objects read with less than half of the work that boto3 does for a request.
 
 Thousands of manifests are read one by one, and boto3 resolves endpoint, parameters and answer anew for
 each. Here the bucket's address is resolved once, by boto3, and a GET is signed by botocore's signer and sent

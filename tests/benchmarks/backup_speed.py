@@ -21,16 +21,15 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from etcdguard.etcd.local import LocalCluster
-from tests.benchmarks.measuring import MEGABYTE, Run, Spread, measure
-from tests.benchmarks.plot import Line, plot
-from tests.benchmarks.record import offer, record, table
+from tests.benchmarks.compared import OURS, Compared, report, sizes
+from tests.benchmarks.measuring import MEGABYTE, Run, measure
+from tests.benchmarks.record import offer
 from tests.support.etcd_versions import EtcdPrograms, programs
 from tests.support.load import fill
 from tests.support.s3_servers import S3Server, make_bucket, seaweedfs
@@ -58,11 +57,11 @@ class Bench:
 
     def ways(self) -> dict[str, list[str]]:
         """What to run, by name."""
-        ways = {"save": self.save(), "shell": self.shell(), "etcdguard": self.etcdguard()}
+        ways = {"save": self.save(), "shell": self.shell()}
         found = shutil.which("etcdbrctl")
         if found is not None:
             ways["etcdbrctl"] = self._etcdbrctl(found)
-        return ways
+        return {**ways, OURS: self.etcdguard()}
 
     def save(self) -> list[str]:
         """The yardstick."""
@@ -142,8 +141,8 @@ def configuration(folder: Path, endpoint: str, bucket: str, s3_url: str) -> Path
     return path
 
 
-def compare(megabytes: int, turns: int) -> dict[str, Any]:
-    """Every way at one size; the figures."""
+def compare(megabytes: int, turns: int) -> Compared:
+    """Every way at one size."""
     with bench(megabytes) as scene:
         ways = scene.ways()
         runs: dict[str, list[Run]] = {name: [] for name in ways}
@@ -152,33 +151,7 @@ def compare(megabytes: int, turns: int) -> dict[str, Any]:
                 run = measure(argv, scene.environment)
                 if number:  # the first turn warms the page cache
                     runs[name].append(run)
-        size = (scene.folder / "saved.db").stat().st_size
-    return {"db_bytes": size, "ways": {name: _figures(each, runs) for name, each in runs.items()}}
-
-
-def _figures(mine: Sequence[Run], runs: Mapping[str, Sequence[Run]]) -> dict[str, Any]:
-    return {
-        "wall": Spread.of([run.wall for run in mine]).__dict__,
-        "cpu": Spread.of([run.cpu for run in mine]).median,
-        "peak_bytes": max(run.peak for run in mine),
-        "ratios": {
-            other: Spread.of([a.wall / b.wall for a, b in zip(mine, theirs, strict=True)]).__dict__
-            for other, theirs in runs.items()
-            if theirs is not mine
-        },
-    }
-
-
-def _row(one: Mapping[str, Any]) -> list[str]:
-    ways = one["ways"]
-    ours = ways["etcdguard"]
-    return [
-        f"{one['db_bytes'] / MEGABYTE:.0f} MB",
-        *(f"{ways[name]['wall']['median']:.2f} s" for name in ways),
-        *(str(Spread(**ours["ratios"][name])) for name in ours["ratios"]),
-        f"{ours['cpu']:.2f} s",
-        f"{ours['peak_bytes'] / MEGABYTE:.0f} MB",
-    ]
+        return Compared((scene.folder / "saved.db").stat().st_size, runs)
 
 
 def main() -> None:
@@ -186,21 +159,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--sizes", default="100,1000", help="megabytes of values, separated by commas")
+    parser.add_argument("--sizes", type=sizes, default="100,1000", help="megabytes, separated by commas")
     parser.add_argument("--turns", type=int, default=5, help="counted turns per size")
     offer(parser)
     options = parser.parse_args()
-    found = [compare(int(size), options.turns) for size in options.sizes.split(",")]
-    ways = list(found[0]["ways"])
-    head = [
-        "database", *ways, *(f"etcdguard / {name}" for name in ways if name != "etcdguard"),
-        "etcdguard's CPU", "its peak memory",
-    ]  # fmt: skip
-    record("backup", {"sizes": found}, table(head, [_row(one) for one in found]), keep=options.record)
-    if options.record:
-        sizes = [one["db_bytes"] / MEGABYTE for one in found]
-        lines = [Line(name, [one["ways"][name]["wall"]["median"] for one in found]) for name in ways]
-        plot("backup", "database, MB", "seconds", sizes, lines)
+    found = [compare(size, options.turns) for size in options.sizes]
+    report("backup", found, keep=options.record)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 """What many backups in one bucket cost: ``list --all-clusters`` and ``audit`` on a real S3 server.
 
-    python -m tests.benchmarks.catalog_scale [--clusters 100] [--each 100] [--turns 3]
+    python -m tests.benchmarks.catalog_scale [--counts 10,100,1000,10000] [--each 100] [--turns 3]
 
-Every cluster has a chain of signed manifests and an event for each, as a year of backups leaves them. The
-bucket is filled in four steps, and at each the whole is listed and one cluster audited, by processes of their
-own that note their peak memory. Exit code 1 when the full bucket takes more than what is promised.
+Every cluster has a chain of signed manifests and an event for each, as days of hourly backups leave them. Of
+each bucket the whole is listed and one cluster audited, by processes of their own that note their peak.
+Exit code 1 when the largest takes more than what is promised.
 """
 
 from __future__ import annotations
@@ -12,15 +12,14 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
-import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -33,13 +32,16 @@ from etcdguard.model import BackupId, Encryption, ObjectEntry, Previous
 from etcdguard.slots import parse_schedule, slot_id
 from etcdguard.storage.memory import MemoryStore
 from etcdguard.storage.s3 import S3Store
+from tests.benchmarks.compared import sizes
+from tests.benchmarks.measuring import MEGABYTE, cpu_of_children
 from tests.benchmarks.peak import peaks
+from tests.benchmarks.plot import Growth
+from tests.benchmarks.record import offer, record, table
 from tests.support.backups import IDENTITY, SIGNER, TRUSTED
 from tests.support.restores import make_manifest
 from tests.support.s3_servers import S3Server, make_bucket, seaweedfs
 
 _LIST_SECONDS, _AUDIT_SECONDS, _MEMORY = 20.0, 5.0, 300_000_000
-_STEPS = (0.1, 0.25, 0.5, 1.0)
 _WRITERS = 16
 _PROMISE = Promise({"backup": parse_schedule(["1h"])}, None, (IDENTITY.recipient.fingerprint,))
 
@@ -90,10 +92,10 @@ def _cluster(name: str, count: int, end: datetime) -> dict[str, bytes]:
     return {info.key: b"".join(store.get(info.key)) for info in store.list("")}
 
 
-def _fill(store: S3Store, names: list[str], each: int, end: datetime) -> None:
+def _fill(store: S3Store, clusters: Mapping[str, int], end: datetime) -> None:
     with ThreadPoolExecutor(_WRITERS) as pool:
-        for name in names:
-            objects = _cluster(name, each, end)
+        for name, count in clusters.items():
+            objects = _cluster(name, count, end)
             list(pool.map(lambda key, found=objects: store.put(key, found[key]), objects))
 
 
@@ -137,7 +139,12 @@ class Cost:
     seconds: float
     cpu: float
     peak: int
-    out: str
+    out: str = field(repr=False)
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """For the JSON."""
+        return {"wall": self.seconds, "cpu": self.cpu, "peak_bytes": self.peak}
 
 
 def _measured(folder: Path, config: Path, server: S3Server, turns: int, *args: str) -> Cost:
@@ -145,66 +152,85 @@ def _measured(folder: Path, config: Path, server: S3Server, turns: int, *args: s
         left.unlink()
     seconds, cpu, out = [], [], ""
     for _ in range(turns):
-        before = _cpu()
+        before = cpu_of_children()
         took, out = _run(folder, config, server, *args)
         seconds.append(took)
-        cpu.append(_cpu() - before)
+        cpu.append(cpu_of_children() - before)
     return Cost(statistics.median(seconds), statistics.median(cpu), max(peaks(folder, args[0])), out)
 
 
-def _cpu() -> float:
-    """Seconds of processors that ended children have taken."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+def _clusters(count: int, each: int) -> dict[str, int]:
+    """How many backups which cluster has; the last may have fewer."""
+    whole, rest = divmod(count, each)
+    sizes = [each] * whole + ([rest] if rest else [])
+    return {f"cluster-{number:03d}": size for number, size in enumerate(sizes)}
 
 
-def _steps(clusters: int) -> Iterator[tuple[list[str], int]]:
-    """The clusters to add, and how many there are then."""
-    there = 0
-    for part in _STEPS:
-        wanted = max(there + 1, round(clusters * part))
-        yield [f"cluster-{number:03d}" for number in range(there, wanted)], wanted
-        there = wanted
+def _at(folder: Path, server: S3Server, count: int, each: int, turns: int) -> tuple[Cost, Cost]:
+    """The costs of a list and an audit in a new bucket with that many backups."""
+    bucket = make_bucket(server)
+    store = S3Store(server.options(bucket), session=server.session())
+    end = datetime.now(timezone.utc).replace(minute=0, second=0, microsecond=0)
+    _fill(store, _clusters(count, each), end)
+    config = _configure(folder, server, bucket)
+    listed = _measured(folder, config, server, turns, "list", "--all-clusters", "-o", "json")
+    if (found := listed.out.count('"cluster":')) != count:
+        raise SystemExit(f"{found} of {count} were listed")
+    return listed, _measured(folder, config, server, turns, "audit", "-o", "json")
 
 
 def main() -> int:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--clusters", type=int, default=100)
-    parser.add_argument("--each", type=int, default=100)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--counts", type=sizes, default="10,100,1000,10000", help="how many backups")
+    parser.add_argument("--each", type=int, default=100, help="how many of them a cluster has at most")
     parser.add_argument("--turns", type=int, default=3)
+    offer(parser)
     options = parser.parse_args()
-    end = datetime.now(timezone.utc).replace(minute=0, second=0, microsecond=0)
-    failed = False
+    costs: list[tuple[Cost, Cost]] = []
     with tempfile.TemporaryDirectory(prefix="etcdguard-scale-") as name:
         folder = Path(name)
         (folder / "server").mkdir()
         with seaweedfs(folder / "server") as server:
-            bucket = make_bucket(server)
-            store = S3Store(server.options(bucket), session=server.session())
-            config = _configure(folder, server, bucket)
-            sys.stdout.write("manifests  list s  of CPU  ms/manifest  list MB  audit s  of CPU  audit MB\n")
-            for names, there in _steps(options.clusters):
-                _fill(store, names, options.each, end)
-                count = there * options.each
-                listed = _measured(
-                    folder, config, server, options.turns, "list", "--all-clusters", "-o", "json"
-                )
-                if (found := listed.out.count('"cluster":')) != count:
-                    raise SystemExit(f"{found} of {count} were listed")
-                audited = _measured(folder, config, server, options.turns, "audit", "-o", "json")
-                sys.stdout.write(
-                    f"{count:9d}  {listed.seconds:6.1f}  {listed.cpu:6.1f}  "
-                    f"{listed.seconds / count * 1000:11.2f}  {listed.peak / 1e6:7.0f}  "
-                    f"{audited.seconds:7.1f}  {audited.cpu:6.1f}  {audited.peak / 1e6:8.0f}\n"
-                )
-                sys.stdout.flush()
-                failed = (
-                    listed.seconds > _LIST_SECONDS
-                    or audited.seconds > _AUDIT_SECONDS
-                    or max(listed.peak, audited.peak) > _MEMORY
-                )
-    return int(failed)
+            for count in options.counts:
+                costs.append(_at(folder, server, count, options.each, options.turns))
+                print(count, *costs[-1], flush=True)
+    head = ("backups", "list", "of CPU", "per backup", "peak", "audit", "of CPU", "peak")
+    rows = [
+        [
+            str(count),
+            f"{listed.seconds:.1f} s",
+            f"{listed.cpu:.1f} s",
+            f"{listed.seconds / count * 1000:.2f} ms",
+            f"{listed.peak / MEGABYTE:.0f} MB",
+            f"{audited.seconds:.1f} s",
+            f"{audited.cpu:.1f} s",
+            f"{audited.peak / MEGABYTE:.0f} MB",
+        ]
+        for count, (listed, audited) in zip(options.counts, costs, strict=True)
+    ]
+    figures = {
+        "each": options.each,
+        "counts": [
+            {"backups": count, "list": listed.figures, "audit": audited.figures}
+            for count, (listed, audited) in zip(options.counts, costs, strict=True)
+        ],
+    }
+    seconds = {
+        "list": [listed.seconds for listed, _ in costs],
+        "audit of one cluster": [audited.seconds for _, audited in costs],
+    }
+    growth = Growth("backups", options.counts, seconds)
+    record("catalog", figures, table(head, rows), keep=options.record, growth=growth)
+    listed, audited = costs[-1]
+    too_much = (
+        listed.seconds > _LIST_SECONDS
+        or audited.seconds > _AUDIT_SECONDS
+        or max(listed.peak, audited.peak) > _MEMORY
+    )
+    return int(too_much)
 
 
 if __name__ == "__main__":

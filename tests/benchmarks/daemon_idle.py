@@ -16,6 +16,8 @@ import time
 from pathlib import Path
 
 from etcdguard.etcd.local import LocalCluster
+from tests.benchmarks.measuring import MEGABYTE
+from tests.benchmarks.record import offer, record, table
 from tests.e2e.running import Installation
 from tests.support.etcd_versions import default_programs
 
@@ -46,11 +48,8 @@ def _start(here: Installation, log: Path, until: str) -> subprocess.Popen[bytes]
     return process
 
 
-def main() -> int:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=300)
-    seconds: float = parser.parse_args().seconds
+def _measured(seconds: float) -> dict[str, tuple[int, float]]:
+    """Bytes of memory and share of one core of either daemon."""
     daemons: dict[str, subprocess.Popen[bytes]] = {}
     with tempfile.TemporaryDirectory(prefix="etcdguard-idle-") as name:
         root = Path(name)
@@ -66,19 +65,33 @@ def main() -> int:
                 before = {role: _cpu_seconds(one.pid) for role, one in daemons.items()}
                 began = time.monotonic()
                 time.sleep(seconds)
-                failed = False
-                for role, one in daemons.items():
-                    cpu = (_cpu_seconds(one.pid) - before[role]) / (time.monotonic() - began)
-                    rss = _rss(one.pid)
-                    failed |= rss > _MOST_RSS or cpu > _MOST_CPU
-                    sys.stdout.write(
-                        f"{role}: RSS {rss / 1e6:.1f} MB, CPU {cpu:.3%} of one core over {seconds:.0f} s\n"
+                return {
+                    role: (
+                        _rss(one.pid),
+                        (_cpu_seconds(one.pid) - before[role]) / (time.monotonic() - began),
                     )
+                    for role, one in daemons.items()
+                }
             finally:
                 for one in daemons.values():
                     one.kill()
                     one.wait()
-    return int(failed)
+
+
+def main() -> int:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seconds", type=float, default=300)
+    offer(parser)
+    options = parser.parse_args()
+    found = _measured(options.seconds)
+    rows = [[role, f"{rss / MEGABYTE:.1f} MB", f"{cpu:.2%} of a core"] for role, (rss, cpu) in found.items()]
+    text = f"{table(['daemon', 'memory', 'CPU'], rows)}\n\nOver {options.seconds:.0f} seconds."
+    daemons = {role: {"rss_bytes": rss, "cpu_share": cpu} for role, (rss, cpu) in found.items()}
+    record("daemon-idle", {"seconds": options.seconds, **daemons}, text, keep=options.record)
+    return int(any(rss > _MOST_RSS or cpu > _MOST_CPU for rss, cpu in found.values()))
 
 
 if __name__ == "__main__":

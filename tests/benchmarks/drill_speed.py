@@ -9,7 +9,8 @@ directory. Then, by turns, the backup becomes a serving etcd of one member:
 - ``etcdguard verify latest --level drill``, from an empty prompt to the report: its checks of the signature,
   the stored sha256, revision, HashKV, keys by prefix and a canary, its event, and its cleaning up included.
 
-Absolute times say little on a shared machine; the ratios within one turn hold.
+By hand, the CPU seconds are without those of the etcd that was started, which goes on. Absolute times say
+little on a shared machine; the ratios within one turn hold.
 """
 
 from __future__ import annotations
@@ -18,21 +19,20 @@ import argparse
 import os
 import shutil
 import socket
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from etcdguard.etcd.local import LocalCluster
-from tests.benchmarks.measuring import MEGABYTE, Run, Spread, measure
-from tests.benchmarks.record import offer, record, table
+from tests.benchmarks.compared import OURS, Compared, report, sizes
+from tests.benchmarks.measuring import MEGABYTE, Run, measure
+from tests.benchmarks.record import offer
 from tests.e2e.running import Installation
 from tests.support.etcd_versions import EtcdPrograms, default_programs
 from tests.support.load import fill
+
+__all__ = ["BackedUp"]
 
 _BY_HAND = """
 set -euo pipefail
@@ -52,21 +52,13 @@ until etcdctl --endpoints "http://127.0.0.1:$3" endpoint health >health.log 2>&1
 """
 
 
-@dataclass(frozen=True)
-class _Turn:
-    """Seconds each way took."""
+class BackedUp:
+    """An installation whose repository, a directory, holds one backup."""
 
-    bare: float
-    download: float
-    drill: Run
-
-
-class _Bench:
     def __init__(self, folder: Path, programs: EtcdPrograms, megabytes: int) -> None:
-        self.folder = folder
         path = f"{programs.folder}{os.pathsep}{os.environ['PATH']}"
         with LocalCluster(
-            programs.etcd, folder / "cluster", names=("etcd-1",), quota_bytes=8 * 2**30
+            programs.etcd, folder / "cluster", names=("etcd-1",), quota_bytes=8 * 2**30, unsafe_no_fsync=True
         ) as cluster:
             fill(cluster, megabytes * MEGABYTE)
             self.here = Installation.of(folder / "here", cluster, variables={"PATH": path})
@@ -76,87 +68,63 @@ class _Bench:
         self.stored = self.here.stored(backup["id"])
         self.environment = self.here.environment()
 
-    def turn(self, number: int) -> _Turn:
-        """All ways, in an order that goes round."""
-        ways: list[tuple[str, Callable[[], Any]]] = [
-            ("bare", self._by_hand),
-            ("download", lambda: self._by_hand(*self.here.argv("download", "latest", "-q"))),
-            ("drill", self._drill),
-        ]
+
+def compare(folder: Path, megabytes: int, turns: int) -> Compared:
+    """Every way at one size, in an order that goes round."""
+    backed_up = BackedUp(folder, default_programs(), megabytes)
+    here = backed_up.here
+    drills = folder / "drills"
+    drills.mkdir()
+    drill = here.argv("verify", "latest", "--level", "drill", "--dir", drills, "-q")
+    download = here.argv("download", "latest", "-q")
+    ways: dict[str, Callable[[], Run]] = {
+        "bare": lambda: _by_hand(folder, backed_up),
+        "download": lambda: _by_hand(folder, backed_up, *download),
+        OURS: lambda: measure(drill, backed_up.environment),
+    }
+    runs: dict[str, list[Run]] = {name: [] for name in ways}
+    for number in range(turns + 1):
         at = number % len(ways)
-        return _Turn(**{name: way() for name, way in (*ways[at:], *ways[:at])})
+        for name in (*list(ways)[at:], *list(ways)[:at]):
+            run = ways[name]()
+            if number:  # the first turn warms the page cache
+                runs[name].append(run)
+    return Compared(backed_up.db_bytes, runs)
 
-    def _drill(self) -> Run:
-        drills = self.folder / "drills"
-        drills.mkdir(exist_ok=True)
-        return measure(
-            self.here.argv("verify", "latest", "--level", "drill", "--dir", drills, "-q"), self.environment
-        )
 
-    def _by_hand(self, *download: str) -> float:
-        work = self.folder / "by-hand"
-        work.mkdir()
-        with socket.socket() as one, socket.socket() as other:
-            for each in (one, other):
-                each.bind(("127.0.0.1", 0))
-            ports = [str(each.getsockname()[1]) for each in (one, other)]
-        argv = ["bash", "-c", _BY_HAND, "by-hand", str(self.stored), str(self.here.identity_file), *ports]
-        began = time.monotonic()
-        try:
-            subprocess.run(
-                [*argv, f"t{time.time_ns()}", *download], cwd=work, env=self.environment, check=True
-            )
-            return time.monotonic() - began
-        finally:
-            pid = work / "pid"
-            if pid.exists():
-                os.kill(int(pid.read_text()), 9)
-            shutil.rmtree(work)
+def _by_hand(folder: Path, backed_up: BackedUp, *download: str) -> Run:
+    work = folder / "by-hand"
+    work.mkdir()
+    with socket.socket() as one, socket.socket() as other:
+        for each in (one, other):
+            each.bind(("127.0.0.1", 0))
+        ports = [str(each.getsockname()[1]) for each in (one, other)]
+    identity = str(backed_up.here.identity_file)
+    argv = ["bash", "-c", _BY_HAND, "by-hand", str(backed_up.stored), identity, *ports]
+    try:
+        return measure([*argv, f"t{time.time_ns()}", *download], backed_up.environment, folder=work)
+    finally:
+        pid = work / "pid"
+        if pid.exists():
+            os.kill(int(pid.read_text()), 9)
+        shutil.rmtree(work)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print, and record where that is asked for."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--megabytes", type=int, default=1000)
-    parser.add_argument("--turns", type=int, default=5)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--sizes", type=sizes, default="1000", help="megabytes, separated by commas")
+    parser.add_argument("--turns", type=int, default=5, help="counted turns per size")
     parser.add_argument("--dir", type=Path, help="Where all of it goes (default: a temporary folder).")
     offer(parser)
     options = parser.parse_args(arguments)
-    programs = default_programs()
-    with ExitStack() as stack:
-        name = stack.enter_context(tempfile.TemporaryDirectory(prefix="etcdguard-bench-", dir=options.dir))
-        bench = _Bench(Path(name), programs, options.megabytes)
-        turns = []
-        for number in range(options.turns):
-            turns.append(bench.turn(number))
-            print(turns[-1], flush=True)
-    ways = {
-        "bare": Spread.of([turn.bare for turn in turns]),
-        "download": Spread.of([turn.download for turn in turns]),
-        "drill": Spread.of([turn.drill.wall for turn in turns]),
-        "drill_beside_bare": Spread.of([turn.drill.wall / turn.bare for turn in turns]),
-        "drill_beside_download": Spread.of([turn.drill.wall / turn.download for turn in turns]),
-    }
-    peak = max(turn.drill.peak for turn in turns)
-    text = table(
-        ("database", "bare, s", "download, s", "drill, s", "drill / bare", "drill / download", "peak"),
-        [
-            (
-                f"{bench.db_bytes / MEGABYTE:.0f} MB, etcd {programs.version}",
-                *map(str, ways.values()),
-                f"{peak / MEGABYTE:.0f} MB",
-            )
-        ],
-    )
-    figures = {
-        "db_bytes": bench.db_bytes,
-        "etcd": programs.version,
-        "turns": len(turns),
-        "drill_cpu": Spread.of([turn.drill.cpu for turn in turns]).__dict__,
-        "peak_bytes": peak,
-        **{name: spread.__dict__ for name, spread in ways.items()},
-    }
-    record("drill", figures, text, keep=options.record)
+    found = []
+    for size in options.sizes:
+        with tempfile.TemporaryDirectory(prefix="etcdguard-bench-", dir=options.dir) as name:
+            found.append(compare(Path(name), size, options.turns))
+    report("drill", found, keep=options.record, facts={"etcd": default_programs().version})
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from etcdguard import __version__
+from tests.benchmarks.plot import Growth, plot
 
 __all__ = ["machine", "offer", "record", "table"]
 
@@ -40,11 +41,18 @@ def offer(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--record", action="store_true", help="write the result into docs/benchmarks.md")
 
 
-def record(name: str, figures: Mapping[str, Any], text: str, *, keep: bool) -> None:
-    """Print ``text``, and if ``keep`` put it into the document in place of what stood there."""
+def record(
+    name: str, figures: Mapping[str, Any], text: str, *, keep: bool, growth: Growth | None = None
+) -> None:
+    """Print ``text``, and if ``keep`` put it into the document in place of what stood there.
+
+    A plot of ``growth`` follows it where there is more than one size.
+    """
     print(text, flush=True)
     if not keep:
         return
+    if growth is not None and len(growth.sizes) > 1:
+        text = f"{text.strip()}\n\n{plot(name, growth)}"
     known = json.loads(_FIGURES.read_text()) if _FIGURES.exists() else {}
     at = datetime.now(timezone.utc).strftime("%Y-%m-%d")
     known[name] = {"at": at, "version": __version__, "machine": machine(), **figures}

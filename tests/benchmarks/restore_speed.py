@@ -23,16 +23,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from etcdguard.etcd.local import LocalCluster
-from tests.benchmarks.measuring import MEGABYTE, Spread
+from tests.benchmarks.compared import OURS, Compared, report, sizes
+from tests.benchmarks.measuring import MEGABYTE, Run, Spread, cpu_of_children
 from tests.benchmarks.peak import peaks
-from tests.benchmarks.record import offer, record, table
+from tests.benchmarks.record import offer
 from tests.e2e.restore_site import UNIT, Site, make_site
 from tests.e2e.running import Installation
 from tests.support.documents import fenced
@@ -76,6 +77,14 @@ mv /var/lib/etcd.new /var/lib/etcd
 rm -r /var/lib/by-hand
 """
 
+# Runs what follows in a process of its own and prints how much memory the largest process of that had, in kB.
+_NOTING = """
+import resource, subprocess, sys
+done = subprocess.run(sys.argv[1:], stdout=sys.stderr)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+sys.exit(done.returncode)
+"""
+
 _WRAPPER = f"""\
 #!/bin/sh
 cd {shlex.quote(str(_CHECKOUT))} || exit 1
@@ -85,9 +94,9 @@ exec {shlex.quote(str(Path(sys.prefix) / "bin" / "python"))} -m tests.benchmarks
 
 @dataclass(frozen=True)
 class Restored:
-    """One run of etcdguard: seconds on the wall and by phase, and bytes of resident memory at most."""
+    """One run of etcdguard, with seconds by phase and bytes of resident memory of its processes at most."""
 
-    wall: float
+    run: Run
     phases: dict[str, float]
     here: int
     hosts: int
@@ -113,12 +122,12 @@ class Bench:
             "etcd": self._site.cluster.programs.etcd.version_text,
         }
 
-    def bare(self) -> float:
-        """By hand, with nothing that could be left out; seconds."""
+    def bare(self) -> Run:
+        """By hand, with nothing that could be left out."""
         return self._by_hand(_BARE)
 
-    def careful(self) -> float:
-        """By hand, as documented; seconds."""
+    def careful(self) -> Run:
+        """By hand, as documented."""
         opening, restoring = fenced("recovery-without-etcdguard.md", "sh")
         etcdctl = self._site.cluster.etcdctl
 
@@ -129,13 +138,15 @@ class Bench:
 
         return self._by_hand(_CAREFUL + opening + restoring, check)
 
-    def _by_hand(self, commands: str, check: Callable[[], None] = lambda: None) -> float:
+    def _by_hand(self, commands: str, check: Callable[[], None] = lambda: None) -> Run:
         self._destroy()
         cluster = self._site.cluster
         identity = self._site.here.identity_file.read_text()
         script = _BEGIN + commands + _END
         together = initial_cluster(cluster.hosts, [host.name for host in cluster.hosts])
         self._token += 1
+        peak = 0
+        cpu = self._cpu()
         began = time.monotonic()
         for host in cluster.hosts:
             words = (
@@ -145,14 +156,19 @@ class Bench:
                 f"t-{self._token}",
                 str(self._backup),
             )
-            self._ssh(host.name, "bash", "-c", script, "by-hand", *words, text=identity)
+            noting = ("python3", "-c", _NOTING, "bash", "-c", script, "by-hand", *words)
+            peak = max(peak, 1024 * int(self._ssh(host.name, *noting, text=identity)))
         for host in cluster.hosts:
             self._ssh(host.name, "systemctl", "start", "--no-block", "etcd.service")
         cluster.wait_healthy(300)
         check()
-        seconds = time.monotonic() - began
+        run = Run(time.monotonic() - began, self._cpu() - cpu, peak)
         self._compare()
-        return seconds
+        return run
+
+    def _cpu(self) -> float:
+        """Seconds of all processors so far, by the hosts and by what was started from here."""
+        return self._site.hosts.cpu_seconds() + cpu_of_children()
 
     def by_etcdguard(self) -> Restored:
         """The whole command."""
@@ -167,9 +183,10 @@ class Bench:
             "--remote-command", f"{_NODE} {noted}", *self._site.flags,
         ]  # fmt: skip
         environment = here.environment(**self._site.path)
+        cpu = self._cpu()
         began = time.monotonic()
         done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=False)
-        wall = time.monotonic() - began
+        wall, cpu = time.monotonic() - began, self._cpu() - cpu
         if done.returncode != 0:
             raise RuntimeError(f"etcdguard failed: {done.stderr[-2000:]}")
         nodes = peaks(noted, "node")
@@ -177,7 +194,8 @@ class Bench:
             raise RuntimeError(f"only {len(nodes)} of the nodes noted their memory")
         (orchestrator,) = peaks(noted, "restore")
         self._compare()
-        return Restored(wall, json.loads(done.stdout)["restore"]["seconds"], orchestrator, max(nodes))
+        run = Run(wall, cpu, max(orchestrator, *nodes))
+        return Restored(run, json.loads(done.stdout)["restore"]["seconds"], orchestrator, max(nodes))
 
     def _compare(self) -> None:
         """All ways must restore the same thing: all keys, on all members alike."""
@@ -196,10 +214,11 @@ class Bench:
         shutil.rmtree(self._site.here.folder / "state", ignore_errors=True)
         os.sync()
 
-    def _ssh(self, host: str, *words: str, text: str = "") -> None:
+    def _ssh(self, host: str, *words: str, text: str = "") -> str:
         done = self._site.hosts.ssh(host, shlex.join(words), text=text)
         if done.returncode != 0:
             raise RuntimeError(f"by hand, on {host}: {done.stderr[-2000:]}")
+        return done.stdout
 
 
 @contextmanager
@@ -246,68 +265,60 @@ def _keys(etcdctl: Etcdctl) -> int:
 
 @dataclass(frozen=True)
 class Turn:
-    """Every way once; seconds by hand."""
+    """Every way once."""
 
-    bare: float
-    careful: float
+    bare: Run
+    careful: Run
     ours: Restored
 
     def __str__(self) -> str:
         phases = ", ".join(f"{name} {seconds:.1f}" for name, seconds in self.ours.phases.items())
-        by_hand = f"bare {self.bare:.1f} s, careful {self.careful:.1f} s"
-        return f"{by_hand}, etcdguard {self.ours.wall:.1f} s ({phases})"
+        by_hand = f"bare {self.bare.wall:.1f} s, careful {self.careful.wall:.1f} s"
+        return f"{by_hand}, etcdguard {self.ours.run.wall:.1f} s ({phases})"
 
 
-def compare(megabytes: int, turns: int) -> tuple[dict[str, Any], list[Turn]]:
-    """Restore by turns, the first of which only warms up; tells each as it comes."""
+def compare(megabytes: int, turns: int) -> tuple[dict[str, Any], Compared, str]:
+    """Restore by turns, the first of which only warms up; tells each as it comes.
+
+    What was restored, how the ways compare, and where etcdguard's time and memory went.
+    """
     with bench(megabytes) as ways:
         done: list[Turn] = []
         for number in range(turns + 1):
             done.append(Turn(ways.bare(), ways.careful(), ways.by_etcdguard()))
             print(f"turn {number}: {done[-1]}", file=sys.stderr, flush=True)
-        return ways.described, done[1:]
-
-
-def figures(turns: Sequence[Turn]) -> dict[str, Any]:
-    """Medians and ratios, turn by turn."""
-    ours = [turn.ours for turn in turns]
-    return {
-        "bare": Spread.of([turn.bare for turn in turns]).__dict__,
-        "careful": Spread.of([turn.careful for turn in turns]).__dict__,
-        "etcdguard": Spread.of([one.wall for one in ours]).__dict__,
-        "phases": {name: Spread.of([one.phases[name] for one in ours]).median for name in ours[0].phases},
-        "etcdguard_beside_bare": Spread.of([turn.ours.wall / turn.bare for turn in turns]).__dict__,
-        "etcdguard_beside_careful": Spread.of([turn.ours.wall / turn.careful for turn in turns]).__dict__,
-        "peak_bytes_orchestrator": max(one.here for one in ours),
-        "peak_bytes_node": max(one.hosts for one in ours),
+        described = ways.described
+    done = done[1:]
+    ours = [turn.ours for turn in done]
+    phases = {name: Spread.of([one.phases[name] for one in ours]).median for name in ours[0].phases}
+    runs = {
+        "bare": [turn.bare for turn in done],
+        "careful": [turn.careful for turn in done],
+        OURS: [one.run for one in ours],
     }
+    here, there = max(one.here for one in ours), max(one.hosts for one in ours)
+    facts = {**described, "phases": phases, "peak_bytes_orchestrator": here, "peak_bytes_node": there}
+    db_bytes: int = described["db_bytes"]
+    note = (
+        f"{db_bytes / MEGABYTE:.0f} MB are {described['keys']} keys. etcdguard's seconds by phase: "
+        f"{', '.join(f'{name} {seconds:.1f}' for name, seconds in phases.items())}. Its peak memory: "
+        f"{here / MEGABYTE:.0f} MB for the orchestrator, {there / MEGABYTE:.0f} MB for the largest "
+        "`etcdguard node`."
+    )
+    return facts, Compared(db_bytes, runs), note
 
 
 def main() -> None:
-    """Compare."""
+    """Compare at every size."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--megabytes", type=int, default=1000, help="size of the database")
-    parser.add_argument("--turns", type=int, default=5, help="counted turns, after one that is not")
+    parser.add_argument("--sizes", type=sizes, default="1000", help="megabytes, separated by commas")
+    parser.add_argument("--turns", type=int, default=5, help="counted turns per size, after one that is not")
     offer(parser)
     options = parser.parse_args()
-    described, turns = compare(options.megabytes, options.turns)
-    found = figures(turns)
-    head = ["", "bare", "careful", "etcdguard", "etcdguard / bare", "etcdguard / careful"]
-    row = [
-        f"{described['db_bytes'] / MEGABYTE:.0f} MB, {described['keys']} keys, etcd {described['etcd']}",
-        *(f"{found[way]['median']:.1f} s" for way in ("bare", "careful", "etcdguard")),
-        *(str(Spread(**found[f"etcdguard_beside_{way}"])) for way in ("bare", "careful")),
-    ]
-    phases = ", ".join(f"{name} {seconds:.1f}" for name, seconds in found["phases"].items())
-    here, there = (found[f"peak_bytes_{which}"] / MEGABYTE for which in ("orchestrator", "node"))
-    text = (
-        f"{table(head, [row])}\n\n"
-        f"Seconds by phase: {phases}. "
-        f"Peak memory: {here:.0f} MB for the orchestrator, {there:.0f} MB for the largest `etcdguard node`."
-    )
-    record("restore", {**described, "turns": len(turns), **found}, text, keep=options.record)
+    facts, found, notes = zip(*(compare(size, options.turns) for size in options.sizes), strict=True)
+    report("restore", found, keep=options.record, facts={"restored": facts}, note="\n\n".join(notes))
 
 
 if __name__ == "__main__":

@@ -113,6 +113,12 @@ class HostSet:
         for machine in self._machines:
             machine.forget()
 
+    def cpu_seconds(self) -> float:
+        """What all processes of all hosts, those that have ended too, have taken of the processors."""
+        lines = (self._cgroup / "cpu.stat").read_text().splitlines()
+        (micros,) = (int(line.split()[1]) for line in lines if line.startswith("usage_usec "))
+        return micros / 1_000_000
+
     def ssh(self, name: str, *command: str, text: str = "") -> subprocess.CompletedProcess[str]:
         """Run a command over ssh."""
         return subprocess.run(
@@ -133,6 +139,7 @@ class HostSet:
         for parent in parents:
             self._keeper.undo_cgroup(parent)
             parent.mkdir()
+        self._cgroup = parents[-1]
         self.bridge, network = self._make_bridge()
         self.gateway = f"{network}.1"
         self.ssh_config = self.folder / "ssh_config"
