@@ -106,6 +106,8 @@ campaign: $(READY) ## every fault at every phase of a restore and every storage 
 	$(BIN)/python -m tests.campaign.storage
 	$(BIN)/python -m tests.campaign.prune
 	$(BIN)/python -m tests.campaign.kills
+	$(BIN)/python -m tests.campaign.restores
+	$(BIN)/python -m tests.campaign.network
 	$(BIN)/python -m tests.campaign
 
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes \

@@ -25,7 +25,7 @@ from etcdguard.maintenance.defrag.observe import MemberObserver
 from etcdguard.maintenance.defrag.plan import DefragReport, FreshBackup
 from etcdguard.maintenance.defrag.run import DefragJob, Environment
 from etcdguard.maintenance.defrag.survey import Observer
-from tests.support.load import connect, fill
+from tests.support.load import NamedMembers, connect, fill
 
 __all__ = [
     "Call",
@@ -67,7 +67,7 @@ def eventually(happened: Callable[[], bool], what: str, seconds: float = _PLENTY
         time.sleep(0.05)
 
 
-def fragment(cluster: LocalCluster, client: AdminClient, size: int = 6_000_000) -> None:
+def fragment(cluster: NamedMembers, client: AdminClient, size: int = 6_000_000) -> None:
     """Leave every member with a database of about that size that is nearly all free pages."""
     fill(cluster, size, prefix="/fragments/")
     with connect(cluster) as etcd3_client:

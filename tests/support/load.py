@@ -8,17 +8,25 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import etcd3
 import etcd3.exceptions
 import grpc
 
-from etcdguard.etcd.local import LocalCluster
-from tests.support.etcdctl import Credentials
+from tests.support.etcdctl import Credentials, Reachable
 
-__all__ = ["History", "WriteLoad", "connect", "fill", "json_like", "write_history", "write_load"]
+__all__ = [
+    "History",
+    "NamedMembers",
+    "WriteLoad",
+    "connect",
+    "fill",
+    "json_like",
+    "write_history",
+    "write_load",
+]
 
 _TXN_OPS = 100  # etcd allows 128 operations in a transaction
 _TXN_BYTES = 1_000_000  # and 1.5 MiB in a request
@@ -26,7 +34,18 @@ _CALL_SECONDS = 5
 _FIRST_PUT_SECONDS = 60
 
 
-def connect(cluster: LocalCluster, name: str | None = None, credentials: Credentials | None = None) -> Any:
+class NamedMembers(Reachable, Protocol):
+    """A cluster whose members have names: etcd.local.LocalCluster, or one that runs elsewhere."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """In order."""
+
+    def client_url(self, name: str) -> str:
+        """Where clients reach that member."""
+
+
+def connect(cluster: NamedMembers, name: str | None = None, credentials: Credentials | None = None) -> Any:
     """An ``etcd3`` client of one member (default: the first)."""
     address = urlsplit(cluster.client_url(name or cluster.names[0]))
     tls = cluster.tls
@@ -55,7 +74,7 @@ class History:
 
 
 def write_history(
-    cluster: LocalCluster,
+    cluster: NamedMembers,
     *,
     prefix: str = "/registry/pods/",
     keys: int = 200,
@@ -98,7 +117,7 @@ class WriteLoad:
 
 @contextmanager
 def write_load(
-    cluster: LocalCluster, *, prefix: str = "/load/", credentials: Credentials | None = None
+    cluster: NamedMembers, *, prefix: str = "/load/", credentials: Credentials | None = None
 ) -> Iterator[WriteLoad]:
     """Write small keys without pause while the block runs, going to the next member when one fails.
 
@@ -123,7 +142,7 @@ def write_load(
 
 
 def _keep_writing(
-    cluster: LocalCluster, credentials: Credentials | None, load: WriteLoad, stop: threading.Event
+    cluster: NamedMembers, credentials: Credentials | None, load: WriteLoad, stop: threading.Event
 ) -> None:
     number = 0
     while not stop.is_set():
@@ -141,7 +160,7 @@ def _keep_writing(
 
 
 def fill(
-    cluster: LocalCluster, total_bytes: int, *, value_bytes: int = 10_000, prefix: str = "/registry/bulk/"
+    cluster: NamedMembers, total_bytes: int, *, value_bytes: int = 10_000, prefix: str = "/registry/bulk/"
 ) -> int:
     """Write about ``total_bytes`` of compressible values under distinct keys; returns the revision."""
     values = json_like(value_bytes, seed=total_bytes)

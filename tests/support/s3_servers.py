@@ -146,7 +146,7 @@ def seaweedfs(tmp_path: Path) -> Iterator[S3Server]:
 
 
 @contextmanager
-def second_s3(tmp_path: Path, *, pki: Pki | None = None) -> Iterator[S3Server]:
+def second_s3(tmp_path: Path, *, pki: Pki | None = None, address: str = "127.0.0.1") -> Iterator[S3Server]:
     """The Versity gateway over a folder, or moto's server where it cannot be built; ``pki``: over TLS."""
     (port,) = _free_ports(1)
     certificate = (str(pki.server.cert), str(pki.server.key)) if pki else None
@@ -156,16 +156,16 @@ def second_s3(tmp_path: Path, *, pki: Pki | None = None) -> Iterator[S3Server]:
         if "versitygw" in os.environ.get("ETCDGUARD_REQUIRE_S3", ""):
             raise
         print(f"versitygw cannot be had ({error}); moto's server stands in", file=sys.stderr)
-        server = _new_server("moto", port, pki)
-        argv = [_program("moto_server"), "-H", "127.0.0.1", "-p", str(port)]
+        server = _new_server("moto", port, pki, address)
+        argv = [_program("moto_server"), "-H", address, "-p", str(port)]
         argv += ["-c", certificate[0], "-k", certificate[1]] if certificate else []
         environment = {}
     else:
-        server = _new_server("versitygw", port, pki)
+        server = _new_server("versitygw", port, pki, address)
         data, versions, users = tmp_path / "data", tmp_path / "versions", tmp_path / "users"
         for folder in (data, versions, users):
             folder.mkdir()
-        argv = [str(program), "--port", f"127.0.0.1:{port}", "--quiet", "--iam-dir", str(users)]
+        argv = [str(program), "--port", f"{address}:{port}", "--quiet", "--iam-dir", str(users)]
         argv += ["--cert", certificate[0], "--key", certificate[1]] if certificate else []
         argv += ["posix", "--versioning-dir", str(versions), str(data)]
         environment = {"ROOT_ACCESS_KEY": server.access_key, "ROOT_SECRET_KEY": server.secret_key}
@@ -173,9 +173,9 @@ def second_s3(tmp_path: Path, *, pki: Pki | None = None) -> Iterator[S3Server]:
         yield server
 
 
-def _new_server(name: str, port: int, pki: Pki | None = None) -> S3Server:
+def _new_server(name: str, port: int, pki: Pki | None = None, address: str = "127.0.0.1") -> S3Server:
     return S3Server(
-        endpoint_url=f"{'https' if pki else 'http'}://127.0.0.1:{port}",
+        endpoint_url=f"{'https' if pki else 'http'}://{address}:{port}",
         access_key="etcdguardtest",
         secret_key=secrets.token_hex(16),
         region="us-east-1",
