@@ -155,7 +155,11 @@ def _create(file: NewFile) -> None:
             raise
     finally:
         staged.unlink()
-    sync(file.path.parent)
+    try:
+        sync(file.path.parent)
+    except OSError:
+        file.path.unlink()  # or the next try is refused because of it
+        raise
 
 
 def _config_text(request: Request, recipient: str, names: tuple[str, str, str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -11,13 +12,17 @@ from etcdguard.errors import EtcdGuardError
 __all__ = ["run_commands"]
 
 _TAIL = 400
+_COMPLAINT = re.compile(
+    r"Error: |panic: |fatal error: |.*\t(fatal|panic|error)\t|.*\"level\":\"(fatal|panic|error)\""
+)
+"""How etcd's tools, their logger and Go begin a line that tells a cause; a trace of the stack may follow it."""
 
 
 def run_commands(commands: Sequence[Sequence[str]], parallel: int) -> None:
     """Run every command line to its end, at most ``parallel`` at once.
 
-    When one fails or we are interrupted, the others are killed. Raises EtcdGuardError with the last line the
-    failed tool wrote.
+    When one fails or we are interrupted, the others are killed. Raises EtcdGuardError with what the failed
+    tool complained of last.
     """
     running: list[subprocess.Popen[bytes]] = []
     with ThreadPoolExecutor(max(1, min(parallel, len(commands)))) as pool:
@@ -50,6 +55,12 @@ def _run(argv: Sequence[str], running: list[subprocess.Popen[bytes]]) -> None:
     with process:
         _, stderr = process.communicate()
     if process.returncode != 0:
-        lines = [line for line in stderr.decode(errors="replace").splitlines() if line.strip()]
-        last = lines[-1].strip()[-_TAIL:] if lines else "it wrote nothing"
-        raise EtcdGuardError(f"{argv[0]} ended with code {process.returncode}: {last}", hint=hint)
+        said = _complaint(stderr.decode(errors="replace"))
+        raise EtcdGuardError(f"{argv[0]} ended with code {process.returncode}: {said}", hint=hint)
+
+
+def _complaint(text: str) -> str:
+    """The last line that tells a cause, else the last one."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    causes = [line for line in lines if _COMPLAINT.match(line)]
+    return " ".join((causes or lines or ["it wrote nothing"])[-1].split())[-_TAIL:]

@@ -106,7 +106,13 @@ class _Bench:
             hand.name,
             cluster_name=hand.name,
             retention={"keep_last": 1, "max_fraction": 1.0},
-            defrag={"min_size": "1MiB", "min_free": "1MiB", "settle": "1s", "compact_age": "1s"},
+            defrag={
+                "min_size": "1MiB",
+                "min_free": "1MiB",
+                "settle": "1s",
+                "compact_age": "1s",
+                "at_most_every": "1s",
+            },
         )
         self.catalog = site.catalog(self.here, hand.name)
         self.data = self.here.folder / "members"
@@ -131,6 +137,7 @@ class _Bench:
         process = self._start()
         while self.machine.carried < after and process.poll() is None:
             time.sleep(0.001)
+        assert process.poll() is None, "it ended before its network was cut"
         began = time.monotonic()
         with self.site.network.parted([self.hand.name], self.hand.far):
             try:
@@ -176,7 +183,7 @@ class _Bench:
         """So that there is something to do."""
         if self.hand.command == "defrag":
             with AdminClient(ConnectionOptions(self.site.members.client_urls)) as client:
-                fragment(self.site.members, client, DATABASE_BYTES)
+                fragment(self.site.members, client, 2 * DATABASE_BYTES, in_use=0.5)
         with self.machine.entered():
             for _ in range({"prune": 4, "backup": 0}.get(self.hand.command, 1)):
                 self.here.backup()

@@ -31,6 +31,7 @@ __all__ = ["Machine"]
 
 _NO_WAY_BACK = ("none", "None")
 """Phases as the journal tells them in which there is nothing to roll back yet."""
+_FINISHED = "finished"
 _ENDED = "had ended"
 """Of a restore that was quicker than its kill, which does not count."""
 
@@ -58,11 +59,15 @@ class Machine:
         old = self._old()
         process = self.here.start(*self._run(plan), "-q")
         self._wait_begun(plan, process)
+        began = time.monotonic()
         try:
             process.communicate(timeout=rng.uniform(0, self.seconds))
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()
+            self.seconds *= 1.02  # how long one takes depends on what else the machine does
+        else:
+            self.seconds = time.monotonic() - began
         killed = process.returncode < 0
         assert killed or process.returncode == 0, process.returncode
         phase = self._phase(plan) if killed else _ENDED
@@ -73,11 +78,12 @@ class Machine:
             assert self._old() == old, "after the rollback it is not as it was"
             assert self._leftovers() == []
             plan = self._plan()
-        if killed:
+        again = killed and (back or phase != _FINISHED)
+        if again:
             self.here.run(*self._run(plan), "-q")
         assert self._kept(old), "an old directory is not what it was"
         self._prove()
-        return phase, "rolled back, a new restore" if back else "run again" if killed else "nothing"
+        return phase, "rolled back, a new restore" if back else "run again" if again else "nothing"
 
     def _undisturbed(self) -> float:
         """Seconds from the first word in its journal to the end."""

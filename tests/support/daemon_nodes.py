@@ -105,17 +105,25 @@ class Verdict:
     problems: tuple[str, ...]
 
 
-def settle(catalog: Catalog, schedule: Schedule, nodes: Sequence[DaemonNode]) -> Verdict:
+def settle(
+    catalog: Catalog, schedule: Schedule, nodes: Sequence[DaemonNode], *, since: datetime | None = None
+) -> Verdict:
     """Wait until nothing waits any more and every slot that has passed is accounted for, then judge."""
     until = schedule.latest(datetime.now(timezone.utc))
     deadline = time.monotonic() + _SETTLE_SECONDS
-    while (found := judge(catalog, schedule, nodes, until)).problems and time.monotonic() < deadline:
+    while (found := judge(catalog, schedule, nodes, until, since)).problems and time.monotonic() < deadline:
         time.sleep(1.0)
     return found
 
 
-def judge(catalog: Catalog, schedule: Schedule, nodes: Sequence[DaemonNode], until: datetime) -> Verdict:
-    """At this moment, of the slots up to ``until``."""
+def judge(
+    catalog: Catalog,
+    schedule: Schedule,
+    nodes: Sequence[DaemonNode],
+    until: datetime,
+    since: datetime | None = None,
+) -> Verdict:
+    """At this moment, of the slots from ``since`` (None: the first that has a backup) up to ``until``."""
     listing = catalog.list()
     problems = [f"{one.id}: {one.error.message}" for one in listing.problems]
     for node in nodes:
@@ -126,7 +134,7 @@ def judge(catalog: Catalog, schedule: Schedule, nodes: Sequence[DaemonNode], unt
     problems += [f"slot {slot} has {len(ids)} backups" for slot, ids in by_slot.items() if len(ids) > 1]
     if not by_slot:
         return Verdict(0, 0, {}, 0, (*problems, "no backup at all"))
-    first = slot_time(min(by_slot))
+    first = since or slot_time(min(by_slot))
     passed = [slot_id(first), *map(slot_id, schedule.between(first, until, most=10_000))][:-1]
     _, missed_slots = catalog.ledger.known(first, until)
     missed = {

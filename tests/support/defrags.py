@@ -67,8 +67,10 @@ def eventually(happened: Callable[[], bool], what: str, seconds: float = _PLENTY
         time.sleep(0.05)
 
 
-def fragment(cluster: NamedMembers, client: AdminClient, size: int = 6_000_000) -> None:
-    """Leave every member with a database of about that size that is nearly all free pages."""
+def fragment(
+    cluster: NamedMembers, client: AdminClient, size: int = 6_000_000, *, in_use: float = 0.25
+) -> None:
+    """Leave every member with about that many free bytes; of its database less than ``in_use`` is in use."""
     fill(cluster, size, prefix="/fragments/")
     with connect(cluster) as etcd3_client:
         etcd3_client.delete_prefix("/fragments/")
@@ -79,7 +81,9 @@ def fragment(cluster: NamedMembers, client: AdminClient, size: int = 6_000_000) 
     def freed() -> bool:
         client.put(cluster.client_urls[0], b"/poke", b"")  # etcd counts its free pages when it commits
         sizes = [client.status(url) for url in cluster.client_urls]
-        return all((one.db_size_in_use or 0) < one.db_size / 4 and one.db_size > size / 2 for one in sizes)
+        return all(
+            (one.db_size_in_use or 0) < one.db_size * in_use and one.db_size > size / 2 for one in sizes
+        )
 
     eventually(freed, "every member has freed its pages")
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -107,21 +108,29 @@ def test_a_file_that_appears_meanwhile_is_kept_and_ours_are_removed(
     assert plan.config.path.read_text() == "theirs"
 
 
-def test_a_disk_error_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("is_met", [stat.S_ISREG, stat.S_ISDIR], ids=["of a file", "of its folder"])
+def test_a_disk_error_leaves_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_met: Callable[[int], bool]
+) -> None:
+    (tmp_path / "etc").mkdir()
     synced = 0
 
     def full(fd: int) -> None:
         nonlocal synced
-        synced += stat.S_ISREG(os.fstat(fd).st_mode)
+        at_home = Path(f"/proc/self/fd/{fd}").readlink().is_relative_to(tmp_path / "etc")
+        synced += at_home and is_met(os.fstat(fd).st_mode)
         if synced == 3:
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(EtcdGuardError, match="No space left on device") as caught:
-        init.execute(init.plan(_request(tmp_path)))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(EtcdGuardError, match="No space left on device") as caught:
+            init.execute(init.plan(_request(tmp_path)))
+    assert synced == 3
     assert caught.value.exit_code == 1
     assert "--config" in caught.value.hint
     assert _files(tmp_path) == set()
+    init.execute(init.plan(_request(tmp_path)))
 
 
 def test_secrets_are_not_in_the_repr(tmp_path: Path) -> None:

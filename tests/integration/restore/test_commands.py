@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import time
@@ -37,6 +38,25 @@ def test_a_failure_tells_the_last_line_and_ends_the_others() -> None:
         run_commands([["sleep", "60"], fail], 2)
 
     assert time.monotonic() - began < 30
+
+
+_FATAL = '2026-11-21T17:52:03Z\tfatal\tbackend.go:1\tfailed to commit tx\t{"error": "input/output error"}'
+
+
+@pytest.mark.parametrize(
+    ("cause", "told"),
+    [
+        (_FATAL, 'fatal backend.go:1 failed to commit tx {"error": "input/output error"}'),
+        ("panic: tx closed", "panic: tx closed"),
+        ('{"level":"error","msg":"no space left on device"}', "no space left on device"),
+    ],
+    ids=["logger", "panic", "JSON"],
+)
+def test_a_failure_tells_the_cause_and_not_the_stack(cause: str, told: str) -> None:
+    script = "printf '%s\\n' \"$0\" main.main '  runtime/proc.go:290' >&2; exit 1"
+    with pytest.raises(EtcdGuardError, match=re.escape(told)) as error:
+        run_commands([["sh", "-c", script, cause]], 1)
+    assert "proc.go" not in error.value.message
 
 
 def test_a_tool_that_cannot_be_run() -> None:

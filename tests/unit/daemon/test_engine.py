@@ -266,6 +266,15 @@ def test_a_job_without_anything_to_do_is_not_started() -> None:
     assert set(world.started) == {"ship"}
 
 
+def test_a_mark_from_a_clock_that_was_ahead_settles_nothing() -> None:
+    world = World(job(), role="standby")
+    world.election.marks["check"] = "20270301T100000Z"
+    world.live(5 * SECOND)
+    world.election.now = "leader"
+    world.live(5 * SECOND)
+    assert world.slot() == "20260301T100000Z"
+
+
 def test_a_reload_goes_on_with_what_runs_and_what_is_done() -> None:
     old = job()
     world = World(old, job("gone", "1h"))
