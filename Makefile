@@ -102,12 +102,14 @@ soak: $(READY) ## ten minutes of trouble for three daemons on a real cluster
 	$(BIN)/python -m tests.soak
 
 .PHONY: campaign
-campaign: $(READY) ## every fault at every phase of a restore and every storage request, as tables (root; 90 minutes)
+campaign: $(READY) ## storage, network, clocks, disks, kills, restores over hosts: what fails and what comes of it (root; 4 hours)
 	$(BIN)/python -m tests.campaign.storage
 	$(BIN)/python -m tests.campaign.prune
 	$(BIN)/python -m tests.campaign.kills
 	$(BIN)/python -m tests.campaign.restores
 	$(BIN)/python -m tests.campaign.network
+	$(BIN)/python -m tests.campaign.clock
+	$(BIN)/python -m tests.campaign.disks
 	$(BIN)/python -m tests.campaign
 
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes \

@@ -106,7 +106,7 @@ def _after_file(name: str) -> Callable[[Place, bool], None]:
 
 def _after_init(place: Place, done: bool) -> None:
     names = {path.name for path in place.out.iterdir()}
-    wanted = {"config.yaml", "identity.txt", "signing.pem", "signing.pub.pem"}
+    wanted = {"config.yaml", "identity.txt", "signing.key.pem", "signing.pub.pem"}
     if done:
         assert wanted <= names
     else:

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from etcdguard import __version__
 from etcdguard.backup.spool import Spool
 from etcdguard.catalog import Catalog
 from etcdguard.crypto.recipients import read_identities_file
@@ -26,6 +27,7 @@ from etcdguard.etcd.lock import lock_key
 from etcdguard.progress import NoProgress
 from etcdguard.storage.s3 import S3Store
 from etcdguard.verify import Verifier
+from tests.campaign.table import Row, print_table
 from tests.e2e.running import Installation, credentials, s3_repository
 from tests.support.backups import chain_problems
 from tests.support.etcd_versions import default_programs
@@ -36,6 +38,7 @@ __all__ = ["DATABASE_BYTES", "killed_backups"]
 
 DATABASE_BYTES = 90_000_000
 """About 15 MB when compressed: three parts of a multipart upload."""
+_LEFT_UPLOADS = "any, and left an unfinished upload"
 
 
 def _interesting(here: Installation) -> tuple[float, float]:
@@ -99,7 +102,9 @@ def _state(spool: Path) -> str:
     return "complete" if newest.frozen() is None else "frozen"
 
 
-def killed_backups(folder: Path, cluster: LocalCluster, server: S3Server, kills: int, seed: int) -> str:
+def killed_backups(
+    folder: Path, cluster: LocalCluster, server: S3Server, kills: int, seed: int
+) -> Counter[str]:
     """Kill so many backups of a cluster that holds ``DATABASE_BYTES``; says how far they had come.
 
     Raises AssertionError where anything was lost or is listed wrongly, or the kills missed what matters.
@@ -148,7 +153,7 @@ def killed_backups(folder: Path, cluster: LocalCluster, server: S3Server, kills:
     assert sum(states.values()) == kills
     assert states["incomplete"], f"no kill met the snapshot: {dict(states)}, {first:.1f} to {end:.1f} s"
     assert states["complete"] + states["frozen"], "no kill met the upload"
-    return f"{kills} kills from {first:.1f} to {end:.1f} s: {dict(states)}; {uploads_left} left uploads"
+    return states + Counter({_LEFT_UPLOADS: uploads_left})
 
 
 def _main(arguments: Sequence[str]) -> int:
@@ -165,9 +170,17 @@ def _main(arguments: Sequence[str]) -> int:
             LocalCluster(programs.etcd, folder / "cluster") as cluster,
         ):
             fill(cluster, DATABASE_BYTES)
-            print(f"etcd {programs.version}, seed {options.seed}")
-            print(killed_backups(folder, cluster, server, options.kills, options.seed))
-    return 0
+            print(f"etcdguard {__version__}, etcd {programs.version}, {server.name}, seed {options.seed}\n")
+            states: Counter[str] = Counter()
+
+            def perform() -> str:
+                states.update(killed_backups(folder, cluster, server, options.kills, options.seed))
+                return "done"
+
+            bad = Row.of(("-",), perform)
+    said = "what is listed is sound, what was whole is shipped"
+    rows = [Row((state,), f"{times} times, {said}") for state, times in sorted(states.items())]
+    return print_table(("its newest spool entry",), rows if bad.outcome is not None else [bad])
 
 
 if __name__ == "__main__":

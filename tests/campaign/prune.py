@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import random
 import subprocess
@@ -22,11 +23,14 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+import structlog
 import yaml
 
+from etcdguard import __version__
 from etcdguard.errors import RepositoryError
 from etcdguard.hold import Keeper
 from etcdguard.storage.s3 import S3Store
+from tests.campaign.table import Row, print_table
 from tests.e2e.running import credentials, s3_repository
 from tests.support.backups import CLUSTER, SIGNER, ManualClock, Node, catalog_of, database, violations
 from tests.support.fake_source import FakeSource
@@ -156,9 +160,8 @@ class _Site:
         (self.folder / "config.yaml").write_text(yaml.safe_dump(settings))
 
 
-def kill_prunes(folder: Path, server: S3Server, kills: int, seed: int) -> Report:
+def kill_prunes(folder: Path, server: S3Server, kills: int, seed: int, report: Report) -> str:
     """Add backups, prune, kill it, look; in between prunes that are let be. Raises AssertionError."""
-    report = Report()
     moments = random.Random(seed)
     with fault_proxy(server.endpoint_url) as proxy:
         site = _Site(folder, server, proxy)
@@ -173,7 +176,7 @@ def kill_prunes(folder: Path, server: S3Server, kills: int, seed: int) -> Report
             site.check()
         _complete(site)
         site.finish_elsewhere()
-    return report
+    return "done"
 
 
 def _complete(site: _Site) -> list[str]:
@@ -219,13 +222,19 @@ def _main(arguments: Sequence[str]) -> int:
     parser.add_argument("--kills", type=int, default=300)
     parser.add_argument("--seed", type=int, default=1)
     chosen = parser.parse_args(arguments)
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     with tempfile.TemporaryDirectory(prefix="etcdguard-campaign-") as name:
         folder = Path(name)
         (folder / "server").mkdir()
         with seaweedfs(folder / "server") as server:
-            report = kill_prunes(folder, server, chosen.kills, chosen.seed)
-    print(f"killed waiting for: {dict(report.killed)}; {report.ended} had ended, {report.completed} let be")
-    return 0
+            print(f"etcdguard {__version__}, {server.name}, seed {chosen.seed}\n")
+            report = Report()
+            bad = Row.of(("-",), lambda: kill_prunes(folder, server, chosen.kills, chosen.seed, report))
+    said = "what is kept is sound, what is gone was told of"
+    rows = [Row((f"its {what}",), f"{times} times, {said}") for what, times in sorted(report.killed.items())]
+    rows.append(Row(("nothing: it had ended",), f"{report.ended} times, {said}"))
+    rows.append(Row(("nothing: let be",), f"{report.completed} times, all that may go is gone"))
+    return print_table(("killed while it waited for",), rows if bad.outcome is not None else [*rows, bad])
 
 
 if __name__ == "__main__":

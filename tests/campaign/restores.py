@@ -166,7 +166,7 @@ def _main(arguments: Sequence[str]) -> int:
                     break  # what the next would find is not what a kill of its own left
                 phase, then = row.outcome.split(" / ")
                 met[phase, then] += 1
-    rows = [Row(cells, f"restored, {times} times", 0) for cells, times in sorted(met.items())]
+    rows = [Row(cells, f"restored, {times} times") for cells, times in sorted(met.items())]
     return print_table(("killed in phase", "then"), [*rows, *failed])
 
 

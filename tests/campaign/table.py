@@ -17,7 +17,8 @@ class Row:
 
     cells: tuple[str, ...]
     outcome: str | None
-    seconds: float
+    seconds: float | None = None
+    """None where it stands for many."""
 
     @classmethod
     def of(cls, cells: Sequence[str], perform: Callable[[], str]) -> Row:
@@ -38,7 +39,8 @@ def print_table(headings: Sequence[str], rows: Iterable[Row]) -> int:
     for row in rows:
         done += 1
         failed += row.outcome is None
-        cells = (*row.cells, row.outcome or "FAILED", f"{row.seconds:.0f}")
+        took = "-" if row.seconds is None else f"{row.seconds:.0f}"
+        cells = (*row.cells, row.outcome or "FAILED", took)
         print(f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |", flush=True)
     print(f"\n{done - failed} of {done}: nothing lost, nothing wrong listed, a clear error or success")
     return 1 if failed or not done else 0

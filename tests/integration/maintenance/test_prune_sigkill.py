@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.campaign.prune import kill_prunes
+from tests.campaign.prune import Report, kill_prunes
 from tests.support.s3_servers import S3Server
 
 KILLS = 20
@@ -16,7 +16,8 @@ KILLS = 20
 @pytest.mark.timeout(900)
 def test_prunes_that_are_killed(tmp_path: Path, seaweedfs_server: S3Server) -> None:
     """More of them by ``python -m tests.campaign.prune --kills N --seed S``."""
-    report = kill_prunes(tmp_path, seaweedfs_server, KILLS, seed=5)
+    report = Report()
+    kill_prunes(tmp_path, seaweedfs_server, KILLS, 5, report)
     killed = sum(report.killed.values())
     assert killed + report.ended == KILLS
     assert killed > KILLS // 3
