@@ -15,7 +15,7 @@ _TAIL = 400
 _COMPLAINT = re.compile(
     r"Error: |panic: |fatal error: |.*\t(fatal|panic|error)\t|.*\"level\":\"(fatal|panic|error)\""
 )
-"""How etcd's tools, their logger and Go begin a line that tells a cause; a trace of the stack may follow it."""
+"""How etcd's tools, their logger and Go begin a line that tells a cause; a trace of the stack may follow."""
 
 
 def run_commands(commands: Sequence[Sequence[str]], parallel: int) -> None:
