@@ -19,11 +19,6 @@ FIRST = ("preflight", "stage", "close", "quiesce", "barrier", "swap", "gate")
 """The steps of the first round, with the one that changes nothing yet."""
 
 
-@pytest.fixture
-def fleet(tmp_path: Path) -> Fleet:
-    return Fleet.make(tmp_path)
-
-
 def _all_held(fleet: Fleet) -> None:
     for host in HOSTS:
         assert fleet.part(host).run("held").phase == "held"
