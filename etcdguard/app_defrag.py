@@ -16,11 +16,12 @@ from etcdguard.app_backup import backup_job
 from etcdguard.catalog import Backup, Catalog
 from etcdguard.errors import Corruption, RepositoryError, WrongKey
 from etcdguard.log import get_logger
+from etcdguard.maintenance.defrag.environment import Environment, MaintenanceLock
 from etcdguard.maintenance.defrag.facts import History, Policy
 from etcdguard.maintenance.defrag.history import KIND, facts_of, read_history
 from etcdguard.maintenance.defrag.observe import MemberObserver
 from etcdguard.maintenance.defrag.plan import DefragReport, FreshBackup
-from etcdguard.maintenance.defrag.run import DefragJob, Environment, MaintenanceLock
+from etcdguard.maintenance.defrag.run import DefragJob
 from etcdguard.model import Member
 from etcdguard.progress import Progress
 

@@ -19,11 +19,12 @@ from etcdguard.etcd.local import LocalCluster
 from etcdguard.etcd.lock import LeaseLock, lock_key
 from etcdguard.etcd.metrics import Scraper
 from etcdguard.etcd.wire import wire_pb2 as wire
+from etcdguard.maintenance.defrag.environment import Environment
 from etcdguard.maintenance.defrag.facts import History, Policy
 from etcdguard.maintenance.defrag.history import facts_of, read_history
 from etcdguard.maintenance.defrag.observe import MemberObserver
 from etcdguard.maintenance.defrag.plan import DefragReport, FreshBackup
-from etcdguard.maintenance.defrag.run import DefragJob, Environment
+from etcdguard.maintenance.defrag.run import DefragJob
 from etcdguard.maintenance.defrag.survey import Observer
 from tests.support.load import NamedMembers, connect, fill
 

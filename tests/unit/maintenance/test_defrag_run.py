@@ -12,10 +12,11 @@ import pytest
 
 from etcdguard.errors import ClusterUnhealthy, EtcdGuardError, EtcdUnreachable, Locked
 from etcdguard.etcd.source import Alarm, EndpointFailure
+from etcdguard.maintenance.defrag.environment import Environment
 from etcdguard.maintenance.defrag.facts import MIB, History, Policy
 from etcdguard.maintenance.defrag.history import facts_of, read_history
 from etcdguard.maintenance.defrag.plan import DefragReport, FreshBackup
-from etcdguard.maintenance.defrag.run import DefragJob, Environment
+from etcdguard.maintenance.defrag.run import DefragJob
 from etcdguard.maintenance.defrag.survey import Observation
 from etcdguard.model import ClusterTopology, MemberStatus
 from tests.support.backups import ManualClock
