@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,82 +25,16 @@ from etcdguard.restore.steps import (
     read_progress,
     request_bytes,
 )
+from tests.e2e.one_machine import Site, backed_up
 from tests.support.defrags import eventually
 from tests.support.etcd_versions import EtcdPrograms, default_programs
 from tests.support.etcdctl import Etcdctl
 from tests.support.fixtures_etcd import ClusterFactory
-from tests.support.load import History, write_history
-from tests.support.restores import wait_applied
-
-
-@dataclass
-class Site:
-    """One machine with a whole cluster on it, its configuration, and one backup in a local repository."""
-
-    folder: Path
-    cluster: LocalCluster
-    programs: EtcdPrograms
-    history: History
-
-    def __call__(
-        self, *args: str | Path, stdin: int = subprocess.DEVNULL
-    ) -> subprocess.CompletedProcess[str]:
-        inherited = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith(("ETCDGUARD_", "ETCDCTL_"))
-        }
-        return subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "etcdguard",
-                "--config",
-                str(self.folder / "config.yaml"),
-                *map(str, args),
-            ],
-            env=inherited | {"PATH": self.programs.search_path},
-            cwd=self.folder,
-            stdin=stdin,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    def good(self, *args: str | Path) -> str:
-        done = self(*args)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    @property
-    def data_dirs(self) -> list[str]:
-        return [f"--data-dir={name}={self.cluster.data_dir(name)}" for name in self.cluster.names]
-
-    @property
-    def data_files(self) -> set[Path]:
-        return {path for path in self.cluster.base.rglob("*") if path.name != "etcd.log"}
-
-    def snapshot(self) -> Path:
-        """The newest backup, downloaded."""
-        self.good("download", "latest", "-o", "snapshot.db")
-        return self.folder / "snapshot.db"
-
-    def only(self, pattern: str) -> Path:
-        (found,) = self.folder.glob(pattern)
-        return found
-
-
-def _backed_up(folder: Path, cluster: LocalCluster, programs: EtcdPrograms) -> Site:
-    site = Site(folder, cluster, programs, write_history(cluster))
-    wait_applied(Etcdctl(programs.etcdctl, cluster), site.history.revision)
-    site.good("init", "--cluster-name=prod", f"--endpoints={','.join(cluster.client_urls)}")
-    site.good("backup")
-    return site
 
 
 @pytest.fixture
 def site(cluster_factory: ClusterFactory, etcd_binaries: EtcdPrograms, tmp_path: Path) -> Site:
-    return _backed_up(tmp_path, cluster_factory(), etcd_binaries)
+    return backed_up(tmp_path, cluster_factory(), etcd_binaries)
 
 
 @pytest.fixture
@@ -291,7 +224,7 @@ def ruin(shared_cluster: LocalCluster, tmp_path_factory: pytest.TempPathFactory)
     """One stopped site for all refusals: they change nothing, and what a test arranges is taken back."""
     folder = tmp_path_factory.mktemp("ruin")
     with LocalCluster(shared_cluster.etcd, folder / "clusters", unsafe_no_fsync=True) as cluster:
-        site = _backed_up(folder, cluster, default_programs())
+        site = backed_up(folder, cluster, default_programs())
         cluster.stop()
         yield site
     shutil.rmtree(folder, ignore_errors=True)
