@@ -13,7 +13,7 @@ __all__ = ["run_commands"]
 
 _TAIL = 400
 _COMPLAINT = re.compile(
-    r"Error: |panic: |fatal error: |.*\t(fatal|panic|error)\t|.*\"level\":\"(fatal|panic|error)\""
+    r"Error: |panic: |fatal error: |\S+ (fatal|panic|error|warn) |.*\"level\":\"(fatal|panic|error|warn)\""
 )
 """How etcd's tools, their logger and Go begin a line that tells a cause; a trace of the stack may follow."""
 
@@ -60,7 +60,9 @@ def _run(argv: Sequence[str], running: list[subprocess.Popen[bytes]]) -> None:
 
 
 def _complaint(text: str) -> str:
-    """The last line that tells a cause, else the last one."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    """The last line that tells a cause, with the one before it where Go itself gave up; else the last one."""
+    lines = [" ".join(line.split())[-_TAIL:] for line in text.splitlines() if line.strip()]
     causes = [line for line in lines if _COMPLAINT.match(line)]
-    return " ".join((causes or lines or ["it wrote nothing"])[-1].split())[-_TAIL:]
+    if not causes:
+        return f"it did not say why, and wrote last: {lines[-1]}" if lines else "it wrote nothing"
+    return "; ".join(causes[-2:] if causes[-1].startswith("panic: ") else causes[-1:])

@@ -26,6 +26,7 @@ from tests.support.s3_servers import S3Server, make_bucket
 __all__ = ["JUMPS", "SITUATIONS", "HandWorld", "hand_rows"]
 
 JUMPS = {
+    "ten minutes ahead": timedelta(minutes=10),
     "an hour ahead": timedelta(hours=1),
     "an hour behind": timedelta(hours=-1),
     "a year ahead": timedelta(days=365),

@@ -27,6 +27,7 @@ class SettableClock:
             "FAKETIME_NO_CACHE": "1",
             "DONT_FAKE_MONOTONIC": "1",
             "NO_FAKE_STAT": "1",
+            "FAKETIME_DISABLE_SHM": "1",  # a killed process would leave its own behind
         }
         self.set(timedelta())
 

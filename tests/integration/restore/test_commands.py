@@ -48,15 +48,22 @@ _FATAL = '2026-11-21T17:52:03Z\tfatal\tbackend.go:1\tfailed to commit tx\t{"erro
     [
         (_FATAL, 'fatal backend.go:1 failed to commit tx {"error": "input/output error"}'),
         ("panic: tx closed", "panic: tx closed"),
+        (f"{_FATAL}\npanic: nil pointer", 'input/output error"}; panic: nil pointer'),
         ('{"level":"error","msg":"no space left on device"}', "no space left on device"),
     ],
-    ids=["logger", "panic", "JSON"],
+    ids=["logger", "panic", "logger, then panic", "JSON"],
 )
 def test_a_failure_tells_the_cause_and_not_the_stack(cause: str, told: str) -> None:
     script = "printf '%s\\n' \"$0\" main.main '  runtime/proc.go:290' >&2; exit 1"
     with pytest.raises(EtcdGuardError, match=re.escape(told)) as error:
         run_commands([["sh", "-c", script, cause]], 1)
     assert "proc.go" not in error.value.message
+
+
+def test_of_a_failure_without_a_cause_the_last_line_is_told() -> None:
+    script = "printf '2026-11-21T17:52:03Z\\tinfo\\tadded member\\n\\n' >&2; exit 1"
+    with pytest.raises(EtcdGuardError, match=r"did not say why, and wrote last: .* info added member"):
+        run_commands([["sh", "-c", script]], 1)
 
 
 def test_a_tool_that_cannot_be_run() -> None:
