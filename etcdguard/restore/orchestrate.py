@@ -159,6 +159,13 @@ class Orchestrator:
                 "interrupted: the cluster is restored, but not open on every host, or not recorded",
                 hint=self._go_on,
             ) from interrupt
+        except PartialFailure:
+            raise
+        except EtcdGuardError as error:
+            raise PartialFailure(
+                f"the cluster is restored, but this could not be noted: {error.message}",
+                hint=f"{error.hint}; then {self._go_on}",
+            ) from error
 
     def _wind_up(self, started_at: datetime) -> ClusterResult:
         """What is restored stays, also when it can be neither recorded nor backed up."""

@@ -126,8 +126,10 @@ def _after_restore(place: Place, done: bool) -> None:
         assert place.old in [(path.stat().st_ino, tree(path)) for path in standing], "the old one is lost"
 
 
-def _go_on(place: Place, hint: str) -> bool:
-    """Do what the hint of a failed restore says; whether a new one is to be made after that."""
+def _go_on(place: Place, error: str, hint: str) -> bool:
+    """Do what a failed restore says; whether a new one is to be made after that."""
+    if error.startswith("the restore is done"):
+        return False
     (plan,) = {*re.findall(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}", hint)} or {None}
     if plan is None:
         assert place.data_directory() == place.old
@@ -215,7 +217,7 @@ class Laboratory:
             assert said in error.lower() or "failed to fsync" in error, f"the cause is not told: {error}"
         command.check(place, done.code == 0)
         place.listed()
-        if done.code and (command.name != "restore" or _go_on(place, done.problem[1])):
+        if done.code and (command.name != "restore" or _go_on(place, *done.problem)):
             self._run(command, place, None)
         if done.code:
             command.check(place, True)

@@ -61,7 +61,12 @@ HANDS = (
     Hand("defrag", "S3"),
 )
 _ALONE = "defrag"
-"""Not beside others: it blocks members, and theirs are the same."""
+"""Not beside others: it blocks members, and theirs are the same. It is cut off while it does a member."""
+
+
+def _member(fraction: float) -> int:
+    """Which of the members that are done one after the other."""
+    return 1 + int(fraction * len(MEMBERS))
 
 
 def sites_of(hands: Sequence[Hand]) -> list[str]:
@@ -84,7 +89,8 @@ def command_rows(
             for lasts in (_BOUND, _PASSES) if for_good else (_PASSES,):
                 fraction = moments.uniform(0.05, 0.8)
                 how_long = "20 s" if lasts == _PASSES else "until it ends"
-                cells = (hand.command, hand.cut_from, f"after {fraction:.0%} of its bytes, {how_long}")
+                when = f"at member {_member(fraction)}" if hand.command == _ALONE else f"after {fraction:.0%}"
+                cells = (hand.command, hand.cut_from, f"{when}, {how_long}")
                 found.append(Row.of(cells, partial(bench.perform, fraction, lasts)))
             return found
 
@@ -130,11 +136,13 @@ class _Bench:
 
     def perform(self, fraction: float, lasts: float) -> str:
         """Cut it off after that part of its bytes, for so many seconds at most; what came of it."""
-        share = fraction * self.bytes
+        share = 0.0 if self.hand.command == _ALONE else fraction * self.bytes
         self._prepare()
         listed, kept = self._listed(), self._directories()
         after = self.machine.carried + share
         process = self._start()
+        if self.hand.command == _ALONE:
+            self._wait_for_member(process, _member(fraction))
         while self.machine.carried < after and process.poll() is None:
             time.sleep(0.001)
         assert process.poll() is None, "it ended before its network was cut"
@@ -149,6 +157,14 @@ class _Bench:
         self._check(done, listed, kept)
         self._make_up()
         return f"exit code {done.code} {took:.0f} s later" if done.code else "done"
+
+    def _wait_for_member(self, process: subprocess.Popen[str], number: int) -> None:
+        """Until it says that it defragments that one; what it says before is read here."""
+        assert process.stderr is not None
+        for line in process.stderr:
+            number -= "defragmenting" in line
+            if not number:
+                return
 
     def _check(self, done: Done, listed: set[str], kept: dict[int, Path]) -> None:
         """What it said, and that nothing is lost or listed wrongly."""
@@ -197,7 +213,8 @@ class _Bench:
             "restore": self._restore,
         }
         with self.machine.entered():
-            return self.here.start(*arguments[self.hand.command](), "-q")
+            quiet = [] if self.hand.command == _ALONE else ["-q"]
+            return self.here.start(*arguments[self.hand.command](), *quiet)
 
     def _restore(self) -> list[str]:
         """Onto this machine, as if the others had been lost."""

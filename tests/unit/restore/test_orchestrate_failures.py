@@ -168,6 +168,27 @@ def test_a_journal_that_cannot_be_written_stops_the_way_back(fleet: Fleet) -> No
     assert fleet.picture() == before
 
 
+def test_a_journal_that_cannot_be_written_in_the_end_is_told_as_such(fleet: Fleet) -> None:
+    journal = fleet.root / "orchestrator" / fleet.plan.id / "orchestrator.jsonl"
+
+    def backup() -> str:
+        journal.rename(journal.with_suffix(".kept"))
+        journal.mkdir()
+        return "a backup"
+
+    fleet.backup = backup
+    with pytest.raises(PartialFailure, match="the cluster is restored, but this could not be noted") as error:
+        fleet.run()
+    assert "restore run --plan" in error.value.hint
+    journal.rmdir()
+    journal.with_suffix(".kept").rename(journal)
+    fleet.backup = None
+
+    fleet.run()
+
+    fleet.assert_restored()
+
+
 @pytest.mark.parametrize("then", ["run", "roll_back"])
 @pytest.mark.parametrize("step", ["status", "quiesce", "rollback", "resume", "discard"])
 def test_a_second_interrupt_cuts_the_way_back_off(fleet: Fleet, step: str, then: str) -> None:
