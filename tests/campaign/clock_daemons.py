@@ -28,7 +28,7 @@ from tests.support.s3_servers import S3Server, make_bucket
 
 __all__ = ["daemon_rows"]
 
-_SLOT_SECONDS = 10
+_SLOT_SECONDS = 15
 
 
 class _Daemons:
