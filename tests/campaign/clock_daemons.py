@@ -103,9 +103,12 @@ class _Daemons:
 
 
 def daemon_rows(folder: Path, cluster: LocalCluster, server: S3Server, jumps: Sequence[str]) -> Iterator[Row]:
-    """The clock of the daemon that leads, for each jump."""
+    """The clock of the daemon that leads, for each jump; and the same without one, to compare with."""
     with ExitStack() as stack:
         daemons = _Daemons(folder, cluster, server, stack)
-        for jump in jumps:
+        for jump, ahead in {
+            "right all the time": timedelta(),
+            **{name: JUMPS[name] for name in jumps},
+        }.items():
             cells = ("daemons", "between and during backups", "S3", jump)
-            yield Row.of(cells, partial(daemons.strike, JUMPS[jump]))
+            yield Row.of(cells, partial(daemons.strike, ahead))

@@ -14,6 +14,13 @@ from tests.support.commands import command_path
 __all__ = ["SettableClock"]
 
 
+# Its clock_nanosleep, told to leave the monotonic clock alone, refuses every sleep since Python 3.11.
+_SLEEP = """\
+import select, time
+time.sleep = lambda seconds: select.select([], [], [], seconds) and None
+"""
+
+
 class SettableClock:
     """The clock of every process that is started with ``variables``, and of their children."""
 
@@ -21,8 +28,12 @@ class SettableClock:
         program = command_path("faketime")
         (library,) = Path(program).resolve().parents[1].glob("lib/*/faketime/libfaketimeMT.so.1")
         self._file = folder / "faketime"
+        code = folder / "fake-time"
+        code.mkdir()
+        (code / "sitecustomize.py").write_text(_SLEEP)
         self.variables = {
             "LD_PRELOAD": str(library),
+            "PYTHONPATH": str(code),
             "FAKETIME_TIMESTAMP_FILE": str(self._file),
             "FAKETIME_NO_CACHE": "1",
             "DONT_FAKE_MONOTONIC": "1",
