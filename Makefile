@@ -82,7 +82,7 @@ demo: $(READY) ## back up, lose and restore a throwaway cluster
 	$(BIN)/etcdguard demo
 
 .PHONY: bench
-bench: $(READY) ## measure everything and write docs/benchmarks.md (root; hours, 25 GB of disk)
+bench: $(READY) ## measure everything and write docs/benchmarks.md (root; over an hour, 25 GB of disk)
 	$(BIN)/python -m tests.benchmarks
 
 .PHONY: bench-restore

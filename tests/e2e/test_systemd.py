@@ -236,6 +236,12 @@ def daemon(host: Host) -> Iterator[None]:
     host.systemctl("daemon-reload")
 
 
+def _metrics(host: Host) -> str:
+    """What the daemon shows; nothing while it does not serve."""
+    ask = "import urllib.request as r; print(r.urlopen('http://127.0.0.1:9379/metrics').read().decode())"
+    return host.run("python3", "-c", ask, check=False).stdout
+
+
 def _status(host: Host, name: str) -> str:
     return _show(host, "etcdguard.service", name)
 
@@ -251,6 +257,8 @@ def test_the_daemon_runs_reloads_and_ends(host: Host, daemon: None) -> None:
     seen = "/var/lib/etcdguard/daemon/samples.json"
     _wait("a look at the cluster", lambda: host.exists(seen))
     assert host.run("stat", "--format=%U %a", seen).stdout.split() == ["etcdguard", "600"]
+    read = re.compile(r"^etcdguard_repository_up\{[^}]*\} 1(\.0)?$", re.MULTILINE)
+    _wait("a look at the repository", lambda: read.search(_metrics(host)) is not None)
 
     key = "/run/credentials/etcdguard.service/cluster.key"
     assert host.read(key) == host.read(str(SYSTEMD_TLS.client_key))
