@@ -48,6 +48,8 @@ class Command:
     arguments: Callable[[Place], list[str]]
     check: Callable[[Place, bool], None]
     prepare: Callable[[Place], None] = lambda place: None
+    seconds: int = 0
+    """It is a service, which is asked to end after so many seconds."""
 
 
 class Place:
@@ -95,6 +97,18 @@ def _after_prune(place: Place, done: bool) -> None:
     assert set(listed) <= set(place.before)
     if done:
         assert listed == place.before[-1:]
+
+
+def _after_daemon(place: Place, done: bool) -> None:
+    """It lives on, whatever the disk does."""
+    assert done
+    assert place.listed()[: len(place.before)] == place.before
+
+
+def _schedule(place: Place) -> None:
+    place.here.settings["backup"]["schedule"] = "5s"
+    place.here.settings["daemon"]["ship"] = "5s"
+    place.here.save()
 
 
 def _after_file(name: str) -> Callable[[Place, bool], None]:
@@ -155,6 +169,7 @@ def _make_data(place: Place) -> None:
 
 COMMANDS = (
     Command("backup", lambda place: ["backup"], _after_backup),
+    Command("daemon", lambda place: ["daemon"], _after_daemon, _schedule, seconds=20),
     Command("verify", lambda place: ["verify", "latest", "--level", "data"], _nothing_new),
     Command("hold", lambda place: ["hold", "add", "latest", "--reason", "disks"], _nothing_new),
     Command("prune", lambda place: ["prune", "--confirm"], _after_prune),
@@ -221,6 +236,9 @@ class Laboratory:
             self._run(command, place, None)
         if done.code:
             command.check(place, True)
+        if command.seconds:
+            place.here.run("backup", "-q")
+            _after_backup(place, done=True)
         shutil.rmtree(place.folder)
         return f"exit code {done.code}" if done.code else "done all the same"
 
@@ -238,6 +256,8 @@ class Laboratory:
         errors = DiskErrors(place.folder, trouble)
         arguments = command.arguments(place)
         argv = place.here.argv(*arguments, "-q")
+        if command.seconds:
+            argv = ["/usr/bin/timeout", "--preserve-status", "--signal=TERM", str(command.seconds), *argv]
         if "--config" in arguments:  # of its own
             argv = argv[:-2]
         ended = errors.run(argv, cwd=place.folder, env=place.here.environment(), timeout=_LIMIT)
