@@ -41,6 +41,8 @@ __all__ = ["Drill", "DrillResult", "key_counts"]
 
 _FOLDER = "etcdguard-drill-"
 _LOCK = "lock"
+_NO_QUOTA = -1
+"""How etcd is told to have none: by its default it refuses the canary in a database of 2 GiB."""
 _PROOF_SECONDS = 120.0
 _MEMBER_BYTES = 128 * 1024 * 1024
 """What a member needs besides its database: a WAL file is 64 MB, and one is kept ready."""
@@ -113,7 +115,9 @@ class Drill:
         with (
             Interrupts() as interrupts,
             _folder(self._base) as folder,
-            closing(LocalCluster(self._programs.etcd, folder / "members", names=names)) as cluster,
+            closing(
+                LocalCluster(self._programs.etcd, folder / "members", names=names, quota_bytes=_NO_QUOTA)
+            ) as cluster,
             interrupts.allowed(),
         ):
             return self._restored(backup, cluster, interrupts)

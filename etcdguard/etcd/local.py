@@ -142,7 +142,7 @@ class _Member:
 class LocalCluster:
     """One, three or five etcd processes below ``base``, listening on loopback ports that are theirs alone.
 
-    ``quota_bytes`` is etcd's backend quota. ``extra_args`` come last, so that they override.
+    ``quota_bytes`` is etcd's backend quota, less than 0 for none. ``extra_args`` come last and override.
     ``unsafe_no_fsync`` is for tests that write much (from etcd 3.5; ignored before). Members die with the
     *thread* that started them: start a cluster from a thread that lives as long as it shall. As a context
     manager it starts, waits until healthy, and on leaving kills whatever runs; files stay, they belong to

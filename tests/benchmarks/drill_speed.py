@@ -45,7 +45,7 @@ else
 fi
 etcdutl snapshot restore snapshot.db --data-dir data --name n --initial-cluster "n=http://127.0.0.1:$4" \\
   --initial-advertise-peer-urls "http://127.0.0.1:$4" --initial-cluster-token "$5" 2>restore.log
-etcd --name n --data-dir data --listen-client-urls "http://127.0.0.1:$3" \\
+etcd --name n --data-dir data --quota-backend-bytes=-1 --listen-client-urls "http://127.0.0.1:$3" \\
   --advertise-client-urls "http://127.0.0.1:$3" --listen-peer-urls "http://127.0.0.1:$4" 2>etcd.log &
 echo $! >pid
 until etcdctl --endpoints "http://127.0.0.1:$3" endpoint health >health.log 2>&1; do sleep 0.05; done

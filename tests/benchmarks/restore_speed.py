@@ -47,6 +47,7 @@ __all__ = ["main"]
 
 _CHECKOUT = Path(__file__).parents[2]
 _NODE = "etcdguard-measured"
+_NO_QUOTA = ["--quota-backend-bytes=-1"]  # by default no more than 2 GiB may be written to
 
 # A backup's object is to be had where the repository is mounted. $1 names the member, $2 its peer URL, $3 the
 # initial cluster, $4 the token, $5 the backup's folder. The identity comes by stdin.
@@ -229,7 +230,9 @@ def bench(megabytes: int) -> Iterator[Bench]:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="etcdguard-bench-")))
         site, keys = _backed_up(folder, programs, megabytes)
         hosts = stack.enter_context(HostSet(3, shared=[folder]))
-        cluster = deploy_etcd(hosts.hosts, HostPki(folder / "pki"), programs, start=False)
+        cluster = deploy_etcd(
+            hosts.hosts, HostPki(folder / "pki"), programs, extra_args=_NO_QUOTA, start=False
+        )
         for host in hosts:
             host.write(f"/usr/local/bin/{_NODE}", _WRAPPER, mode=0o755)
             for tool in ("age", "zstd", "openssl"):

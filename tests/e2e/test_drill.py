@@ -96,6 +96,22 @@ def test_on_three_members(scene: Scene) -> None:
     assert scene.left() == []
 
 
+def test_a_database_larger_than_etcds_default_quota(
+    scene: Scene, etcd_binaries: EtcdPrograms, tmp_path: Path
+) -> None:
+    """Real etcd whose default is less than any database has, where it is 2 GiB else."""
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for path in etcd_binaries.folder.iterdir():
+        (tools / path.name).symlink_to(path)
+    (tools / "etcd").unlink()
+    etcd = etcd_binaries.folder / "etcd"
+    (tools / "etcd").write_text(f'#!/bin/sh\nexec {etcd} --quota-backend-bytes=4096 "$@"\n')
+    (tools / "etcd").chmod(0o755)
+    result = scene.drill("--etcd", str(tools))
+    assert (result["outcome"], result["problems"]) == ("ok", [])
+
+
 def test_a_damaged_backup_does_not_pass(scene: Scene) -> None:
     (stored,) = scene.here.repository.glob("prod/backups/*/snapshot.db.zst.age")
     data = bytearray(stored.read_bytes())
