@@ -138,6 +138,52 @@ def test_a_part_that_cannot_be_recorded_stands(fleet: Fleet) -> None:
     assert fleet.part("cp3").run("open").record_problem == "the bucket is gone"
 
 
+def test_how_this_host_stands_and_what_is_seen_of_the_others(fleet: Fleet) -> None:
+    fleet.part("cp1").run("held")
+    fleet.part("cp2").run("held")
+    for service in (*fleet.services("cp3").control_plane, fleet.services("cp3").etcd):
+        service.stop()
+
+    phase, answers = fleet.part("cp1").status()
+
+    assert phase == "swapped"
+    assert set(answers) == {"cp1"}
+    assert fleet.part("cp1").neighbours() == {
+        "cp2": "not reached from here; m2 does not answer",
+        "cp3": "not reached from here; m3 does not answer",
+    }
+    fleet.services("cp2").etcd.start()
+    fleet.services("cp3").etcd.start()
+    assert fleet.part("cp1").neighbours() == {
+        "cp2": "not reached from here; m2 runs in the restored cluster",
+        "cp3": "not reached from here; m3 runs in the old cluster",
+    }
+
+
+def test_a_host_that_cannot_be_put_back_says_why_it_failed_and_why_it_stays(fleet: Fleet) -> None:
+    def fault(_: str, step: str, when: str) -> None:
+        if (step, when) == ("gate", "before"):
+            raise EtcdGuardError("the power fails", hint="x")
+        if (step, when) == ("rollback", "before"):
+            raise EtcdGuardError("the disk is gone", hint="look at the disk")
+
+    fleet.fault = fault
+    with pytest.raises(PartialFailure) as failure:
+        fleet.part("cp1").run("held")
+
+    assert failure.value.message == (
+        "the power fails; this host could not be put back as it was: the disk is gone"
+    )
+    back = f"etcdguard restore rollback {fleet.plan.id}"
+    assert failure.value.hint.startswith(f"look at the disk; then `{back}`, or go on: ")
+    fleet.fault = lambda *_: None
+    before = _one(fleet, "cp2")
+    fleet.part("cp1").roll_back()
+    assert (fleet.data("cp1") / "member" / "snap" / "db").read_text() == "old data of m1"
+    assert all(service.is_running() for service in fleet.services("cp1").all)
+    assert _one(fleet, "cp2") == before
+
+
 def test_two_restores_at_once_are_refused(fleet: Fleet) -> None:
     before = fleet.picture()
     lock = fleet.root / "cp1" / "state" / "orchestrator.lock"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -216,6 +217,43 @@ def test_directories_on_different_hosts_do_not_overlap() -> None:
     """A member whose host nobody has named is on one of its own."""
     assert {one.data_dir for one in plan_of().members} == {"/var/lib/etcd"}
     assert {one.data_dir for one in plan_of(configured=TWO).members} == {"/var/lib/etcd"}
+
+
+def test_a_member_may_have_several_peer_urls() -> None:
+    first, second, started = make_members("m1", "m2", "")
+    both = {"peer_urls": (*first.peer_urls, "http://192.0.2.1:2380")}
+    members = (first.model_copy(update=both), second, started.model_copy(update=both))
+
+    plan = plan_of(make_manifest(members))
+
+    assert plan.initial_cluster == (
+        "m1=http://10.0.0.1:2380,m1=http://192.0.2.1:2380,m2=http://10.0.0.2:2380"
+    )
+    assert plan.member("m1").argv[7] == (
+        "--initial-advertise-peer-urls=http://10.0.0.1:2380,http://192.0.2.1:2380"
+    )
+    assert plan.notes[0] == (
+        "A member at http://10.0.0.1:2380,http://192.0.2.1:2380 had never started and is left out."
+    )
+
+
+def test_one_voter_has_another_name_and_one_is_left_out() -> None:
+    """Together they are as many as in the backup: nobody is forgotten."""
+    specs = [MemberSpec(name, (f"http://{name}:1",), host=name) for name in ("m1", "n2")]
+
+    plan = plan_of(make_manifest(), specs, Choices(leave_out=frozenset({"m3"})))
+
+    assert [member.name for member in plan.members] == ["m1", "n2"]
+
+
+def test_a_plan_is_named_by_utc_whatever_the_zone_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as west:
+        west.setenv("TZ", "Etc/GMT+12")
+        time.tzset()
+        named = plan_of().id
+    time.tzset()
+
+    assert named == "20261121T020000Z-abababab"
 
 
 def test_what_the_notes_say_word_for_word() -> None:
