@@ -323,9 +323,11 @@ def test_a_backup_falls_into_the_hour_and_day_of_utc() -> None:
     backups = [
         Candidate("evening", "c", datetime(2026, 11, 20, 23, 30, tzinfo=zone), (0, 2, 2)),
         Candidate("noon", "c", datetime(2026, 11, 20, 12, 30, tzinfo=zone), (0, 1, 1)),
-        Candidate("morning", "c", datetime(2026, 11, 20, 7, 30, tzinfo=zone), (0, 0, 0)),
+        Candidate("before", "c", datetime(2026, 11, 20, 12, 5, tzinfo=zone), (0, 0, 0)),
+        Candidate("morning", "c", datetime(2026, 11, 20, 7, 45, tzinfo=zone), (0, 0, -1)),
     ]
-    assert keeps(backups, Policy(keep_daily=2)) == {"evening", "noon"}
+    assert keeps(backups, Policy(keep_hourly=3)) == {"evening", "noon", "morning"}
+    assert keeps(backups, Policy(keep_daily=3)) == {"evening", "noon"}
     assert keeps(backups, Policy(keep_monthly=2)) == {"evening"}
 
 
