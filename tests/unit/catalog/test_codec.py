@@ -54,6 +54,12 @@ def test_the_bytes_are_canonical() -> None:
     assert manifest_digest(RAW) == hashlib.sha256(RAW).hexdigest()
 
 
+def test_every_number_of_64_bits_is_read() -> None:
+    """In a field of a later version, too."""
+    for number in (2**64 - 1, -(2**63)):
+        assert decode_manifest(document(added_in_1_1=number), MANIFEST.id) == MANIFEST
+
+
 def test_fields_of_later_versions_are_ignored() -> None:
     assert decode_manifest(document(added_in_1_1={"any": ["thing"]}), MANIFEST.id) == MANIFEST
 

@@ -161,6 +161,7 @@ def test_the_largest_jump_ends_at_the_last_revision_there_is() -> None:
 
     assert plan.revision == 2**63 - 1
     assert plan_of(choices=Choices(bump=1, mark_compacted=True)).revision == 5034
+    assert plan_of().revision == 5033
 
 
 def test_members_of_one_machine() -> None:
