@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, settings
 # How fast a machine is under load is no property of the code.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
-# For mutation testing: the same few examples for every mutant (--hypothesis-profile).
+# For mutation testing and coverage: the same few examples each time (--hypothesis-profile).
 settings.register_profile("few", settings.get_profile("any machine"), max_examples=25, derandomize=True)
 
 # A shell starts background jobs with Ctrl-C ignored, nohup ignores the hang-up, and children inherit both:

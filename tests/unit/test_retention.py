@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import time as time_of
 from dataclasses import replace
 from datetime import date, datetime, time, timedelta, timezone
 
@@ -329,6 +330,20 @@ def test_a_backup_falls_into_the_hour_and_day_of_utc() -> None:
     assert keeps(backups, Policy(keep_hourly=3)) == {"evening", "noon", "morning"}
     assert keeps(backups, Policy(keep_daily=3)) == {"evening", "noon"}
     assert keeps(backups, Policy(keep_monthly=2)) == {"evening"}
+
+
+def test_what_goes_does_not_depend_on_the_zone_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two nodes in different zones that prune one repository must not add up their choices."""
+    backups = [
+        Candidate("night", "c", datetime(2026, 11, 20, 0, 30, tzinfo=timezone.utc), (0, 2, 2)),
+        Candidate("evening", "c", datetime(2026, 11, 19, 23, 30, tzinfo=timezone.utc), (0, 1, 1)),
+    ]
+    with monkeypatch.context() as west:
+        west.setenv("TZ", "Etc/GMT+12")
+        time_of.tzset()
+        kept = keeps(backups, Policy(keep_daily=2))
+    time_of.tzset()
+    assert kept == {"night", "evening"}
 
 
 def test_there_are_golden_files_for_every_policy() -> None:

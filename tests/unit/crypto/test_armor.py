@@ -98,7 +98,7 @@ def test_a_line_without_end_is_not_collected() -> None:
 
 
 @pytest.mark.parametrize(
-    ("first", "armored"), [(b"-", True), (b"\n", True), (b" ", True), (b"a", False), (b"x", False)]
+    ("first", "armored"), [(b"-", True), (b"\n", True), (b" ", True), (b"a", False), (b"X", False)]
 )
 def test_detection(first: bytes, armored: bool) -> None:
     assert looks_armored(first[0]) is armored

@@ -128,3 +128,9 @@ def test_any_change_of_the_covered_bytes_breaks_the_mac() -> None:
     grown = written.replace(b"-> a b\n", b"-> z\n\n-> a b\n")
     with pytest.raises(MacMismatch):
         header.parse(grown).check_mac(_FILE_KEY)
+
+
+def test_the_header_ends_at_the_first_mac_line_whatever_the_payload_looks_like() -> None:
+    written = write([Stanza("X25519", ("a",), b"body")], _FILE_KEY)
+    for payload in (b"", b"\n--- x\n", b"\n---", written):
+        assert find_end(written + payload) == len(written)

@@ -408,6 +408,14 @@ def test_a_broken_armor(text: bytes, message: str) -> None:
     assert told(read) == (Corruption, message, AS_WRITTEN)
 
 
+def test_whether_a_file_is_armored_can_be_said_beforehand() -> None:
+    """Then its first byte is not asked."""
+    binary = Decryptor([IDENTITY], armored=True)
+    assert told(lambda: binary.update(encrypted() + b"\n"))[2] == AS_WRITTEN
+    text = Decryptor([IDENTITY], armored=False)
+    assert told(lambda: text.update(BEGIN)) == (Corruption, "this is not an age v1 file", NO_AGE_FILE)
+
+
 def test_an_armor_line_of_a_kibibyte_is_still_waited_for() -> None:
     """Its end may make it something else than too long: a line that is only white space, say."""
     reader = ArmorReader()

@@ -16,12 +16,14 @@ from etcdguard.restore.places import Place
 from etcdguard.restore.plan import (
     ControlPlaneSpec,
     ServiceSpec,
+    located,
     plan_document,
     read_plan,
     read_plan_document,
     write_plan,
 )
-from etcdguard.restore.planner import Choices
+from etcdguard.restore.planner import Choices, MemberSpec
+from tests.support.restores import make_manifest, make_members
 from tests.unit.restore.golden_plan import GOLDEN
 from tests.unit.restore.golden_plan import plan as golden_plan
 from tests.unit.restore.test_planner import plan_of
@@ -49,6 +51,37 @@ def test_a_plan_with_everything_in_it_is_to_the_letter_the_one_that_is_kept() ->
     """Every host must read the same from it; a change that is meant is made with golden_plan."""
     assert write_plan(golden_plan()).decode() == GOLDEN.read_text()
     assert read_plan(GOLDEN.read_bytes()) == golden_plan()
+
+
+def test_where_nothing_uses_etcd_only_etcd_is_stopped_and_started() -> None:
+    unit = ServiceSpec(kind="systemd", unit="etcd.service")
+    (m1,) = make_members("m1")
+    spec = MemberSpec("m1", m1.peer_urls, service=unit)
+
+    steps = plan_of(make_manifest((m1,)), [spec]).steps
+
+    assert [(one.phase, one.member) for one in steps] == [
+        ("preflight", None),
+        ("stage", "m1"),
+        ("gate", None),
+        ("quiesce", "m1"),
+        ("barrier", None),
+        ("swap", "m1"),
+        ("gate", None),
+        ("start", "m1"),
+        ("prove", None),
+        ("record", None),
+    ]
+
+
+def test_what_is_a_mount_point_where_the_plan_is_carried_out_is_swapped_inside() -> None:
+    here = located(PLAN, ["/wal"]).member("m2")
+
+    assert here.wal_place == Place(
+        Path("/wal"), Path(f"/wal/.etcdguard-{PLAN.id}"), Path(f"/wal/before-{PLAN.id}")
+    )
+    assert here.data_place == PLAN.member("m2").data_place
+    assert located(PLAN, ()) is PLAN
 
 
 CHANGED = "the plan file was changed after it was written"
