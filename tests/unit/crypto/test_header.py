@@ -134,3 +134,10 @@ def test_the_header_ends_at_the_first_mac_line_whatever_the_payload_looks_like()
     written = write([Stanza("X25519", ("a",), b"body")], _FILE_KEY)
     for payload in (b"", b"\n--- x\n", b"\n---", written):
         assert find_end(written + payload) == len(written)
+
+
+@pytest.mark.parametrize("size", [0, 47, 48, 49, 96, 200])
+def test_a_body_of_any_length_comes_back_as_it_was(size: int) -> None:
+    body = bytes(number % 256 for number in range(size))
+    parsed = parse(write([Stanza("x", (), body)], _FILE_KEY))
+    assert [stanza.body for stanza in parsed.stanzas] == [body]
