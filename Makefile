@@ -45,7 +45,7 @@ PROVEN_BY = tests/unit/catalog tests/unit/crypto tests/unit/test_retention.py $(
 COVERAGE := $(BIN)/coverage
 
 .PHONY: coverage
-coverage: $(READY) ## run every test and fail below 95 % of the branches, or 100 % where it matters most
+coverage: $(READY) ## run every test; fail below 95 % of lines and branches, or 100 % where it matters most
 	$(BIN)/python -m tests.support.etcd_versions
 	$(BIN)/python -m tests.support.hosts_image
 	rm -rf .coverage.d
