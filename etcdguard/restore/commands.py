@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 
@@ -25,12 +26,14 @@ def run_commands(commands: Sequence[Sequence[str]], parallel: int) -> None:
     tool complained of last.
     """
     running: list[subprocess.Popen[bytes]] = []
+    over = threading.Event()
     with ThreadPoolExecutor(max(1, min(parallel, len(commands)))) as pool:
-        futures = [pool.submit(_run, argv, running) for argv in commands]
+        futures = [pool.submit(_run, argv, running, over) for argv in commands]
         try:
             for future in as_completed(futures):
                 future.result()
         except BaseException:
+            over.set()  # before we look: what is started after that ends itself
             for future in futures:
                 future.cancel()
             for process in list(running):
@@ -38,7 +41,7 @@ def run_commands(commands: Sequence[Sequence[str]], parallel: int) -> None:
             raise
 
 
-def _run(argv: Sequence[str], running: list[subprocess.Popen[bytes]]) -> None:
+def _run(argv: Sequence[str], running: list[subprocess.Popen[bytes]], over: threading.Event) -> None:
     hint = "nothing was changed; the message is the tool's own, and `etcdguard verify` checks the backup"
     try:
         # A clean environment: ETCDCTL_* variables would add flags nobody sees in the plan.
@@ -52,6 +55,8 @@ def _run(argv: Sequence[str], running: list[subprocess.Popen[bytes]]) -> None:
     except OSError as e:
         raise EtcdGuardError(f"cannot run {argv[0]}: {e.strerror}", hint=hint) from e
     running.append(process)
+    if over.is_set():
+        process.kill()
     with process:
         _, stderr = process.communicate()
     if process.returncode != 0:

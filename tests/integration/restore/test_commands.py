@@ -5,12 +5,16 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import as_completed
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from etcdguard.errors import EtcdGuardError
+from etcdguard.restore import commands
 from etcdguard.restore.commands import run_commands
 from etcdguard.restore.machine import LOCAL
 
@@ -64,6 +68,29 @@ def test_of_a_failure_without_a_cause_the_last_line_is_told() -> None:
     script = "printf '2026-11-21T17:52:03Z\\tinfo\\tadded member\\n\\n' >&2; exit 1"
     with pytest.raises(EtcdGuardError, match=r"did not say why, and wrote last: .* info added member"):
         run_commands([["sh", "-c", script]], 1)
+
+
+def test_a_command_that_starts_after_a_failure_ends_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a busy machine: one has failed before the other's process is there."""
+    start, failed = subprocess.Popen, threading.Event()
+
+    def late(argv: list[str], **options: Any) -> Any:
+        if argv[0] == "sleep":
+            failed.wait()
+        return start(argv, **options)
+
+    def told(futures: Any) -> Any:
+        for future in as_completed(futures):
+            if future.exception() is not None:
+                threading.Timer(0.2, failed.set).start()
+            yield future
+
+    monkeypatch.setattr(subprocess, "Popen", late)
+    monkeypatch.setattr(commands, "as_completed", told)
+    began = time.monotonic()
+    with pytest.raises(EtcdGuardError, match="ended with code 3"):
+        run_commands([["sleep", "60"], ["sh", "-c", "exit 3"]], 2)
+    assert time.monotonic() - began < 30
 
 
 def test_a_tool_that_cannot_be_run() -> None:
