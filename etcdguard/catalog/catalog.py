@@ -65,11 +65,6 @@ class Backup:
         if self.signature == "invalid":
             raise Corruption(f"backup {self.id} is not signed by anyone trusted here", hint=hint)
 
-    @property
-    def link(self) -> Link:
-        """This backup's place in the chain."""
-        return Link(self.manifest, self.raw)
-
 
 @dataclass(frozen=True)
 class Problem:
@@ -119,10 +114,16 @@ class Catalog:
         return tuple(sorted(found, key=lambda backup: (*backup.manifest.order, backup.id)))
 
     def links(self) -> tuple[Link, ...]:
-        """Every readable manifest, for finding the end of the chain."""
+        """Every readable manifest, for finding the end of the chain; who signed it does not matter there."""
+
+        def link(backup_id: str) -> Link | None:
+            try:
+                return Link(*self._manifest(backup_id))
+            except (ObjectNotFound, Corruption, UnsupportedFormat):
+                return None
+
         with ThreadPoolExecutor(PARALLEL_READS) as pool:
-            found = pool.map(self._read_or_problem, self._files())
-        return tuple(entry.link for entry in found if isinstance(entry, Backup))
+            return tuple(found for found in pool.map(link, self._files()) if found is not None)
 
     def get(self, backup_id: str) -> Backup:
         """One backup by id; raises UsageError, ObjectNotFound, Corruption or UnsupportedFormat."""
@@ -130,15 +131,7 @@ class Catalog:
             BackupId.parse(backup_id)
         except ValueError as error:
             raise UsageError(f"{backup_id!r} is not a backup id", hint="see 'etcdguard list'") from error
-        try:
-            raw = read_small(self.store, self.layout.manifest(backup_id))
-        except ObjectNotFound as error:
-            message = f"no backup {backup_id} of cluster {self.cluster} in repository {self.store.name}"
-            raise ObjectNotFound(message, hint="see 'etcdguard list'") from error
-        manifest = decode_manifest(raw, backup_id)
-        if manifest.cluster.name != self.cluster:
-            message = f"the manifest of {backup_id} is of cluster {manifest.cluster.name!r}"
-            raise Corruption(f"{message}, not of {self.cluster!r}", hint=_HINT)
+        manifest, raw = self._manifest(backup_id)
         try:
             signature = read_small(self.store, self.layout.signature(backup_id))
         except ObjectNotFound:
@@ -179,6 +172,18 @@ class Catalog:
                     f"repository {self.store.name} already holds another {key}",
                     hint="nothing was overwritten; run 'etcdguard verify --all'",
                 ) from error
+
+    def _manifest(self, backup_id: str) -> tuple[Manifest, bytes]:
+        try:
+            raw = read_small(self.store, self.layout.manifest(backup_id))
+        except ObjectNotFound as error:
+            message = f"no backup {backup_id} of cluster {self.cluster} in repository {self.store.name}"
+            raise ObjectNotFound(message, hint="see 'etcdguard list'") from error
+        manifest = decode_manifest(raw, backup_id)
+        if manifest.cluster.name != self.cluster:
+            message = f"the manifest of {backup_id} is of cluster {manifest.cluster.name!r}"
+            raise Corruption(f"{message}, not of {self.cluster!r}", hint=_HINT)
+        return manifest, raw
 
     def _with_standing(self, backups: Iterable[Backup]) -> tuple[Backup, ...]:
         """The backups with what stands beside their manifests: holds, and what verification found."""

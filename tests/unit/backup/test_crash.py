@@ -17,7 +17,7 @@ from tests.support.crashes import CrashingStore, Fuse, count_disk_steps
 from tests.support.faulty_store import Fault, FaultyStore, Operation, Rule, SimulatedCrash
 
 REPOSITORIES = pytest.mark.parametrize("names", [("one",), ("one", "two")], ids=["one", "two"])
-STEPS = 18
+STEPS = 17
 """stale_uploads, multipart, 3 parts, complete, head, list, manifest and signature read, both written;
 the trail listed by day, month, year and whole, and the event's signature and itself written."""
 
