@@ -18,6 +18,9 @@ _COMPLAINT = re.compile(
 )
 """How etcd's tools, their logger and Go begin a line that tells a cause; a trace of the stack may follow."""
 
+_NEWS = re.compile(r"\S+ (debug|info) |.*\"level\":\"(debug|info)\"")
+"""How their logger begins a line that tells none."""
+
 
 def run_commands(commands: Sequence[Sequence[str]], parallel: int) -> None:
     """Run every command line to its end, at most ``parallel`` at once.
@@ -65,9 +68,13 @@ def _run(argv: Sequence[str], running: list[subprocess.Popen[bytes]], over: thre
 
 
 def _complaint(text: str) -> str:
-    """The last line that tells a cause, with the one before it where Go itself gave up; else the last one."""
+    """The last line that tells a cause, with the one before it where Go itself gave up; else the last one.
+
+    A line that is no log at all is taken for a cause where there is nothing better.
+    """
     lines = [" ".join(line.split())[-_TAIL:] for line in text.splitlines() if line.strip()]
     causes = [line for line in lines if _COMPLAINT.match(line)]
+    causes = causes or [line for line in lines if not _NEWS.match(line)][-1:]
     if not causes:
         return f"it did not say why, and wrote last: {lines[-1]}" if lines else "it wrote nothing"
     return "; ".join(causes[-2:] if causes[-1].startswith("panic: ") else causes[-1:])

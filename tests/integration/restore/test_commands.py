@@ -70,6 +70,12 @@ def test_of_a_failure_without_a_cause_the_last_line_is_told() -> None:
         run_commands([["sh", "-c", script]], 1)
 
 
+def test_a_line_that_is_no_log_is_a_cause() -> None:
+    script = "printf 'no space left\n2026-11-21T17:52:03Z\tinfo\tbye\n' >&2; exit 3"
+    with pytest.raises(EtcdGuardError, match=r"sh ended with code 3: no space left$"):
+        run_commands([["sh", "-c", script]], 1)
+
+
 def test_a_command_that_starts_after_a_failure_ends_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a busy machine: one has failed before the other's process is there."""
     start, failed = subprocess.Popen, threading.Event()
