@@ -13,7 +13,6 @@ from typing import Any
 
 from etcdguard.catalog import Backup, Catalog
 from etcdguard.catalog.catalog import keys_of
-from etcdguard.catalog.standing import reaches
 from etcdguard.errors import AccessDenied, EtcdGuardError, ObjectNotFound, Refused
 from etcdguard.log import get_logger
 from etcdguard.retention import Candidate, Policy, decide
@@ -160,7 +159,7 @@ class Pruner:
                 cluster_id=manifest.cluster.cluster_id,
                 created_at=manifest.created_at,
                 order=manifest.order,
-                verified=backup.verified is not None and reaches(backup.verified.level, "data"),
+                verified=backup.standing.proven("data") is not None,
                 held=backup.held,
                 unjudged=None if self._trusted(backup) else "nobody trusted here has signed it",
             )

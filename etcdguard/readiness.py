@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from etcdguard.catalog import Backup, Listing
-from etcdguard.catalog.standing import reaches
 from etcdguard.errors import EtcdGuardError, ObjectNotFound, Refused, Stale
 from etcdguard.etcd.tools import Tool
 from etcdguard.human import counted
@@ -113,7 +112,7 @@ def _verified(found: Prospect, limits: Limits) -> CheckResult:
         for listing in found.repositories.values()
         if isinstance(listing, Listing)
         for backup in listing.backups
-        if backup.verified is not None and reaches(backup.verified.level, "data")
+        if backup.standing.proven("data") is not None
     ]
     if not backups:
         return _line("verified", Outcome.WARN, "no backup's data has ever been verified", limits, hint)

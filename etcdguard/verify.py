@@ -19,7 +19,6 @@ from typing import Literal
 
 from etcdguard.catalog.catalog import Backup, Catalog
 from etcdguard.catalog.chain import link_problem
-from etcdguard.catalog.standing import reaches
 from etcdguard.crypto.recipients import Identity
 from etcdguard.errors import Corruption, ObjectNotFound, WrongKey
 from etcdguard.etcd.page_index import PageIndex
@@ -114,9 +113,8 @@ class Verifier:
             backup.id
             for backup in listing.backups
             if sound_between is not None
-            and backup.verified is not None
-            and reaches(backup.verified.level, level)
-            and sound_between[0] <= backup.verified.at <= sound_between[1]
+            and (proof := backup.standing.proven(level)) is not None
+            and sound_between[0] <= proof.at <= sound_between[1]
         }
         due = [backup for backup in listing.backups if level == "data" and backup.id not in lately]
         identities = self._identities() if due else ()

@@ -42,6 +42,10 @@ class Standing(Generic[_Seen]):
     failed: _Seen | None = None
     """How it last failed, unless it was found sound since, as deep as that."""
 
+    def proven(self, level: str) -> _Seen | None:
+        """The look that found it sound, where that was as deep as ``level``."""
+        return self.sound if self.sound is not None and reaches(self.sound.level, level) else None
+
     def after(self, look: _Seen, *, sound: bool) -> Standing[_Seen]:
         """With one look more, the newest; one at a level unknown here changes nothing."""
         if look.level not in _LEVELS:

@@ -9,7 +9,6 @@ from statistics import median_high
 from etcdguard.audit.case import Case
 from etcdguard.audit.history import standing
 from etcdguard.audit.judgment import Control, Finding, conclude
-from etcdguard.catalog.standing import reaches
 from etcdguard.human import human_duration, human_time
 
 __all__ = ["drilled", "verified"]
@@ -24,8 +23,7 @@ def verified(case: Case) -> Control:
         states = standing(history.checks)
         present += len(history.present)
         read_back += sum(
-            sound is not None and reaches(sound.level, "data")
-            for sound in (states[known.id].sound for known in history.present if known.id in states)
+            states[known.id].proven("data") is not None for known in history.present if known.id in states
         )
     summary = f"{read_back} of {present} copies of backups were read back and found sound"
     if newest is not None:

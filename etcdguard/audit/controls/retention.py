@@ -8,7 +8,6 @@ from datetime import datetime, timedelta
 from etcdguard.audit.case import Case
 from etcdguard.audit.history import History, Known, Prune, standing
 from etcdguard.audit.judgment import Control, Finding, conclude
-from etcdguard.catalog.standing import reaches
 from etcdguard.human import counted, human_time
 from etcdguard.retention import Candidate, Policy, decide
 
@@ -118,11 +117,7 @@ def _was_there(known: Known, at: datetime) -> bool:
 def _verified(history: History, at: datetime) -> set[str]:
     """Found sound at level data or deeper by then, and not failed since."""
     states = standing(check for check in history.checks if check.at <= at)
-    return {
-        backup_id
-        for backup_id, state in states.items()
-        if state.sound is not None and reaches(state.sound.level, "data")
-    }
+    return {backup_id for backup_id, state in states.items() if state.proven("data") is not None}
 
 
 def _held(history: History, at: datetime) -> set[str]:

@@ -43,3 +43,9 @@ def test_a_sound_look_counts_from_its_own_depth(level: str, sound: str, failed: 
     assert after.sound is not None
     assert after.sound.level == sound
     assert (after.failed and after.failed.level) == failed
+
+
+def test_what_is_proven_is_so_at_every_level_above() -> None:
+    never, read = Standing[Verified](), Standing(Verified("data", START))
+    assert [never.proven(level) for level in LEVELS] == [None, None, None]
+    assert [read.proven(level) for level in LEVELS] == [read.sound, read.sound, None]

@@ -1,8 +1,12 @@
-"""Faults of a restore over hosts: what goes wrong on which host, in which step, before or after it."""
+"""Faults of a restore over hosts: on which host, in which step or at which change on disk."""
 
 from __future__ import annotations
 
+import itertools
+import os
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 from tests.unit.restore.fleet import lost
 
@@ -50,3 +54,29 @@ def fails_and_loses(host: str, failed: str, step: str) -> Callable[[str, str, st
             raise lost()
 
     return fault
+
+
+_DISK_CHANGES = (os, "fsync"), (Path, "rename"), (Path, "unlink"), (os, "rmdir"), (Path, "touch")
+
+
+def killed_at(run: Callable[[], object], limit: int) -> bool:
+    """Run in a process that dies at its ``limit``-th change on disk; whether it came that far."""
+    pid = os.fork()
+    if pid == 0:
+        count = itertools.count(1)
+
+        def counted(original: Callable[..., Any]) -> Callable[..., Any]:
+            def step(*args: Any, **options: Any) -> Any:
+                if next(count) == limit:
+                    os._exit(9)
+                return original(*args, **options)
+
+            return step
+
+        for owner, name in _DISK_CHANGES:
+            setattr(owner, name, counted(getattr(owner, name)))
+        try:
+            run()
+        finally:
+            os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 9

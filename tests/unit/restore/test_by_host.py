@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 
 from etcdguard.errors import EtcdGuardError, Locked, PartialFailure, Refused, RepositoryError, UsageError
 from etcdguard.restore.journal import exclusive
+from tests.unit.restore.faults import killed_at
 from tests.unit.restore.fleet import HOSTS, Fleet, lost
 
 FIRST = ("preflight", "stage", "close", "quiesce", "barrier", "swap", "gate")
@@ -369,38 +369,13 @@ def test_old_directories_go_only_once_the_cluster_is_proven(fleet: Fleet) -> Non
 
 # -- crashes -------------------------------------------------------------------------------------------------
 
-_CHANGES = (os, "fsync"), (Path, "rename"), (Path, "unlink"), (os, "rmdir"), (Path, "touch")
-
-
-def _killed_at(run: Callable[[], object], limit: int) -> bool:
-    """Run in a process that dies at its ``limit``-th change on disk; whether it came that far."""
-    pid = os.fork()
-    if pid == 0:
-        count = itertools.count(1)
-
-        def counted(original: Callable[..., Any]) -> Callable[..., Any]:
-            def step(*args: Any, **options: Any) -> Any:
-                if next(count) == limit:
-                    os._exit(9)
-                return original(*args, **options)
-
-            return step
-
-        for owner, name in _CHANGES:
-            setattr(owner, name, counted(getattr(owner, name)))
-        try:
-            run()
-        finally:
-            os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 9
-
 
 @pytest.mark.parametrize("then", ["run", "roll_back"])
 def test_killed_at_any_change_on_disk_the_first_round_goes_on_or_back(tmp_path: Path, then: str) -> None:
     for limit in itertools.count(1, 3):
         fleet = Fleet.make(tmp_path / str(limit))
         before = fleet.picture()
-        if not _killed_at(lambda: fleet.part("cp1").run("held"), limit):  # noqa: B023 - called at once
+        if not killed_at(lambda: fleet.part("cp1").run("held"), limit):  # noqa: B023 - called at once
             break
         if then == "run":
             assert fleet.part("cp1").run("held").phase == "held"
@@ -417,7 +392,7 @@ def test_killed_at_any_change_on_disk_the_second_round_goes_on(tmp_path: Path) -
         _all_held(fleet)
         for host in ("cp1", "cp2"):
             fleet.part(host).run("started")
-        if not _killed_at(lambda: fleet.part("cp3").run("open"), limit):  # noqa: B023 - called at once
+        if not killed_at(lambda: fleet.part("cp3").run("open"), limit):  # noqa: B023 - called at once
             break
         with suppress(Refused):  # it may have ended just so
             fleet.part("cp3").run("open")

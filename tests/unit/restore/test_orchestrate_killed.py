@@ -6,12 +6,11 @@ import itertools
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from etcdguard.errors import Refused
-from tests.unit.restore.faults import FORWARD
+from tests.unit.restore.faults import FORWARD, killed_at
 from tests.unit.restore.fleet import Fleet
 
 
@@ -53,39 +52,13 @@ def test_a_killed_orchestrator_can_go_on_or_go_back(fleet: Fleet, step: str, whe
         assert fleet.picture() == before
 
 
-DISK_STEPS = (os, "fsync"), (Path, "rename"), (Path, "unlink"), (os, "rmdir"), (Path, "touch")
-
-
-def _killed_at(fleet: Fleet, limit: int) -> int:
-    """Run in a process that dies at its ``limit``-th change on disk; its exit code."""
-    pid = os.fork()
-    if pid == 0:
-        count = itertools.count(1)
-
-        def counted(original: Callable[..., Any]) -> Callable[..., Any]:
-            def step(*args: Any, **options: Any) -> Any:
-                if next(count) == limit:
-                    os._exit(9)
-                return original(*args, **options)
-
-            return step
-
-        for owner, name in DISK_STEPS:
-            setattr(owner, name, counted(getattr(owner, name)))
-        try:
-            fleet.run()
-        finally:
-            os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-
 @pytest.mark.parametrize("then", ["run", "roll_back"])
 def test_killed_at_any_change_on_disk_it_can_go_on_or_go_back(tmp_path: Path, then: str) -> None:
     """The hosts die with the orchestrator: they are all in its process."""
     for limit in itertools.count(1, 3 if then == "run" else 4):
         fleet = Fleet.make(tmp_path / str(limit))
         before = fleet.picture()
-        if _killed_at(fleet, limit) == 0:
+        if not killed_at(fleet.run, limit):
             break
         if then == "run" or fleet.orchestrator().status()[0].proven:
             if not fleet.orchestrator().status()[0].finished:
