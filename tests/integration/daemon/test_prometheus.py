@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 import subprocess
 import urllib.error
 import urllib.parse
@@ -16,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from etcdguard.etcd.local import LocalCluster
+from etcdguard.etcd.local import LocalCluster, ReservedPort
 from tests.e2e.daemons import Running
 from tests.e2e.running import Installation
 from tests.integration.daemon.test_monitoring_files import DASHBOARD, RULES
@@ -59,7 +58,7 @@ class Prometheus:
 
 @contextmanager
 def prometheus(folder: Path, target: str) -> Iterator[Prometheus]:
-    """Scrapes every second. Its port is a free one; where another was quicker, the next."""
+    """Scrapes every second."""
     shutil.copy(RULES, folder)
     job = {"job_name": "etcdguard", "static_configs": [{"targets": [target]}]}
     configuration = {
@@ -68,31 +67,20 @@ def prometheus(folder: Path, target: str) -> Iterator[Prometheus]:
         "scrape_configs": [job],
     }
     (folder / "prometheus.yaml").write_text(yaml.safe_dump(configuration))
-    for attempt in range(5):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+    with ReservedPort() as port, (folder / "log").open("w") as log:
         argv = [
-            command_path("prometheus"), "--config.file=prometheus.yaml",
-            f"--storage.tsdb.path=data-{attempt}", f"--web.listen-address=127.0.0.1:{port}",
+            command_path("prometheus"), "--config.file=prometheus.yaml", "--storage.tsdb.path=data",
+            f"--web.listen-address=127.0.0.1:{port.number}",
         ]  # fmt: skip
-        with (folder / "log").open("a") as log:
-            process = subprocess.Popen(argv, cwd=folder, stdout=log, stderr=log)
-        server = Prometheus(port)
+        process = subprocess.Popen(argv, cwd=folder, stdout=log, stderr=log)
+        server = Prometheus(port.number)
         try:
-            if _serves(process, server):
-                yield server
-                return
+            eventually(lambda: process.poll() is not None or server.ready(), "Prometheus is ready")
+            assert process.poll() is None, (folder / "log").read_text()
+            yield server
         finally:
             process.kill()
             process.wait()
-    raise AssertionError((folder / "log").read_text())
-
-
-def _serves(process: subprocess.Popen[bytes], server: Prometheus) -> bool:
-    """Whether it came up; False when it ended instead."""
-    eventually(lambda: process.poll() is not None or server.ready(), "Prometheus is ready")
-    return process.poll() is None
 
 
 def has_data(server: Prometheus, expression: str) -> list[dict[str, Any]]:
