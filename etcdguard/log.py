@@ -11,11 +11,12 @@ from __future__ import annotations
 import logging
 import re
 import sys
-from collections.abc import Mapping, MutableMapping
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal
 
-import structlog
-from structlog.typing import FilteringBoundLogger, Processor
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger, Processor
 
 __all__ = ["LogFormat", "REDACTED", "configure", "get_logger", "redact"]
 
@@ -25,6 +26,25 @@ REDACTED = "(redacted)"
 
 _SECRET = re.compile(r"password|passwd|secret|passphrase|identity|identities|private_key", re.IGNORECASE)
 _NOT_SECRET = re.compile(r"_(file|path|dir|fingerprint)$", re.IGNORECASE)
+
+
+@contextmanager
+def _hidden(module: str) -> Iterator[None]:
+    """Let imports find that module missing, unless it is loaded already."""
+    hidden: dict[str, Any] = sys.modules
+    if module in hidden:
+        yield
+        return
+    hidden[module] = None
+    try:
+        yield
+    finally:
+        del hidden[module]
+
+
+# For tracebacks that nobody is shown here, structlog would load rich: a twentieth of a second a command.
+with _hidden("rich"):
+    import structlog
 
 
 class _Stderr:

@@ -16,7 +16,7 @@ from etcdguard.errors import EtcdGuardError
 from etcdguard.log import get_logger
 
 if TYPE_CHECKING:
-    from etcdguard.cli.progress import HostBars
+    from etcdguard.cli.bars import HostBars
     from etcdguard.restore.crew import Watcher
     from etcdguard.restore.steps import StepProgress
 
@@ -108,8 +108,6 @@ class _Events:
 
 
 def _host_bars() -> HostBars:
-    from rich.console import Console
+    from etcdguard.cli.bars import HostBars
 
-    from etcdguard.cli.progress import HostBars
-
-    return HostBars(Console(stderr=True))
+    return HostBars()

@@ -51,6 +51,20 @@ def test_help_imports_nothing_heavy(args: list[str]) -> None:
     assert "click" in modules
 
 
+def test_rich_is_loaded_only_to_draw_on_a_terminal(tmp_path: Path) -> None:
+    """Not for the log, nor for what runs under a timer: it would be a fifth of the start of ``list``."""
+    here = ["--config", str(tmp_path / "config.yaml")]
+    _etcdguard("init", *here, "--cluster-name", "prod", "--repository", tmp_path / "repository")
+    code = (
+        "import sys; from etcdguard.cli.main import run\n"
+        f"code = run({['verify', 'latest', *here]!r}, {{}})\n"
+        "assert 'structlog' in sys.modules and 'rich' not in sys.modules, code\n"
+        "import rich.console"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("flag", ["--help", "--version"])
 def test_start_up_is_quick(flag: str) -> None:
     """In seconds of CPU: what the machine's other work cannot add to, and a wall clock would never beat."""

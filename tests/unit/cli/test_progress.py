@@ -8,7 +8,8 @@ import pytest
 from rich.console import Console
 
 from etcdguard import log
-from etcdguard.cli.progress import BarProgress, HostBars, LogProgress, watch
+from etcdguard.cli.bars import BarProgress, HostBars
+from etcdguard.cli.progress import LogProgress, watch
 from etcdguard.cli.restore_watch import _Events
 from etcdguard.restore.steps import StepProgress
 
