@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
+from etcdguard.backup.early import Begun
 from etcdguard.backup.ship import Delivery, Shipper
 from etcdguard.backup.spool import Spool, SpooledBackup, SpoolEntry
 from etcdguard.catalog.chain import Link
@@ -48,6 +49,9 @@ class Backlog:
                 continue
             if backup is None:
                 _log.info("spool.discarded", entry=entry.path.name)
+                key = entry.upload_begun()
+                if key is not None:
+                    self._shipper().forget(key)
                 entry.discard()
             elif backup.cluster.name == self._cluster:
                 _log.info("spool.resumed", entry=entry.path.name, backup=backup.id)
@@ -56,9 +60,9 @@ class Backlog:
                 _log.warning("spool.other_cluster", entry=entry.path.name, cluster=backup.cluster.name)
         return deliveries
 
-    def ship(self, entry: SpoolEntry, backup: SpooledBackup) -> Delivery:
-        """Deliver one complete entry behind everything known of the chain."""
-        return self._shipper().ship(entry, backup, self._progress, known=self._known())
+    def ship(self, entry: SpoolEntry, backup: SpooledBackup, begun: Begun | None = None) -> Delivery:
+        """Deliver one complete entry behind everything known of the chain; ``begun`` are its uploads."""
+        return self._shipper().ship(entry, backup, self._progress, known=self._known(), begun=begun)
 
     def _known(self) -> list[Link]:
         """Manifests of this cluster that the repositories in reach may lack: waiting, or last to leave."""

@@ -6,9 +6,13 @@ import os
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 
+from etcdguard.backup import upload
 from etcdguard.backup.backlog import Backlog
 from etcdguard.backup.choose import Choice, Preference, choose_member
+from etcdguard.backup.early import Begun, EarlyUpload
+from etcdguard.backup.growing import GrowingObject
 from etcdguard.backup.seal import Sealed, Sealer
 from etcdguard.backup.ship import Delivery, Shipper
 from etcdguard.backup.spool import Spool, SpooledBackup, SpoolEntry, writing
@@ -25,6 +29,7 @@ from etcdguard.model import (
     Compression,
     Encryption,
     HashKV,
+    MemberStatus,
     ObjectEntry,
 )
 from etcdguard.progress import Progress
@@ -116,14 +121,16 @@ class BackupJob:
             # A slot's time is short: its snapshot comes before what waits for a repository.
             shipped = backlog.ship_all() if self._options.slot is None else []
             entry = self._spool.new_entry()
-            try:
-                backup = self._take(entry)
-            except BaseException:
-                entry.discard()
-                raise
-            if self._options.slot is not None:
-                shipped = backlog.ship_all(but=entry)
-            delivery = backlog.ship(entry, backup)
+            with EarlyUpload(partial(self._begin_upload, entry)) as early:
+                try:
+                    backup, begun = self._take(entry, early)
+                except BaseException:
+                    early.abandon()
+                    entry.discard()
+                    raise
+                if self._options.slot is not None:
+                    shipped = backlog.ship_all(but=entry)
+                delivery = backlog.ship(entry, backup, begun)
         if not delivery.committed and delivery.superseded_by is None:
             raise _not_delivered(delivery)
         return BackupReport(delivery, backup, self._clock.monotonic() - started, tuple(shipped))
@@ -136,7 +143,7 @@ class BackupJob:
     def _backlog(self) -> Backlog:
         return Backlog(self._spool, self._options.cluster_name, self._shipper, self._progress)
 
-    def _take(self, entry: SpoolEntry) -> SpooledBackup:
+    def _take(self, entry: SpoolEntry, early: EarlyUpload) -> tuple[SpooledBackup, Begun | None]:
         options = self._options
         created_at = self._clock.now()
         statuses = self._source.statuses()
@@ -151,18 +158,20 @@ class BackupJob:
         )
         _log.info("backup.member_chosen", endpoint=choice.status.endpoint, reason=choice.reason)
         kubernetes = self._source.holds_prefix(choice.status.endpoint, _KUBERNETES_PREFIX)
-        sealed = self._seal(entry, choice)
+        sealed = self._seal(entry, created_at, choice, early)
         self._shipper()  # what is wrong with how a store is configured shall leave nothing behind
-        backup = self._describe(created_at, choice, topology, sealed, kubernetes=kubernetes)
+        begun = early.settle(sealed.facts.revision)
+        backup_id = BackupId.new(created_at, sealed.facts.revision) if begun is None else begun.id
+        backup = self._describe(str(backup_id), created_at, choice, topology, sealed, kubernetes=kubernetes)
         entry.complete(backup)
         _log.info(
             "backup.spooled", backup=backup.id, revision=backup.snapshot.revision, bytes=backup.stored.bytes
         )
-        return backup
+        return backup, begun
 
-    def _seal(self, entry: SpoolEntry, choice: Choice) -> Sealed:
-        options = self._options
-        self._progress.phase("snapshot", choice.status.db_size)
+    def _seal(self, entry: SpoolEntry, created_at: datetime, choice: Choice, early: EarlyUpload) -> Sealed:
+        options, status = self._options, choice.status
+        self._progress.phase("snapshot", status.db_size)
         with writing(self._spool.path), entry.create() as out:
             sealer = Sealer(
                 out,
@@ -170,9 +179,11 @@ class BackupJob:
                 options.compression_level,
                 compression_threads=options.compression_threads,
             )
-            with self._source.snapshot(choice.status.endpoint, options.limits) as stream:
+            self._prepare(early, entry, created_at, status)
+            with self._source.snapshot(status.endpoint, options.limits) as stream:
                 for piece in stream:
                     sealer.update(piece)
+                    early.grown()
                     self._progress.advance(len(piece))
             sealed = sealer.finish()
             out.flush()
@@ -180,8 +191,38 @@ class BackupJob:
         self._progress.done()
         return sealed
 
+    def _prepare(
+        self, early: EarlyUpload, entry: SpoolEntry, created_at: datetime, status: MemberStatus
+    ) -> None:
+        """Let the upload begin early, if the member's revision stands still while its snapshot is opened."""
+        if status.db_size <= upload.PART_SIZE:
+            return  # too small to be worth a question
+        try:
+            before = self._source.status(status.endpoint).revision
+        except EtcdGuardError as error:
+            # Whether that member is really gone, its snapshot tells.
+            _log.info("backup.early_upload_skipped", endpoint=status.endpoint, error=error.message)
+            return
+
+        def identify() -> BackupId | None:
+            after = self._source.status(status.endpoint).revision
+            return BackupId.new(created_at, before) if after == before else None
+
+        # Twice the database: zstd and age never add that much.
+        early.prepare(GrowingObject(entry.object_path, most_bytes=2 * status.db_size), identify)
+
+    def _begin_upload(self, entry: SpoolEntry, backup_id: BackupId, source: GrowingObject) -> Begun:
+        layout, key = Layout(self._options.cluster_name), self._key(str(backup_id))
+        entry.begin_upload(layout.absolute(key))
+        return self._shipper().begin(backup_id, key, source)
+
+    def _key(self, backup_id: str) -> str:
+        encrypted = bool(self._options.recipients)
+        return Layout(self._options.cluster_name).snapshot(backup_id, encrypted=encrypted)
+
     def _describe(
         self,
+        backup_id: str,
         created_at: datetime,
         choice: Choice,
         topology: ClusterTopology,
@@ -190,10 +231,8 @@ class BackupJob:
         kubernetes: bool,
     ) -> SpooledBackup:
         options, status, facts = self._options, choice.status, sealed.facts
-        backup_id = str(BackupId.new(created_at, facts.revision))
         member = topology.by_id(status.member_id)
         recipients = tuple(recipient.fingerprint for recipient in options.recipients)
-        key = Layout(options.cluster_name).snapshot(backup_id, encrypted=bool(recipients))
         return SpooledBackup(
             id=backup_id,
             created_at=created_at,
@@ -209,7 +248,9 @@ class BackupJob:
             members=topology.members,
             snapshot=facts,
             hash_kv=self._hash_kv(status.endpoint, sealed),
-            stored=ObjectEntry(key=key, bytes=sealed.stored_bytes, sha256=sealed.stored_sha256),
+            stored=ObjectEntry(
+                key=self._key(backup_id), bytes=sealed.stored_bytes, sha256=sealed.stored_sha256
+            ),
             compression=Compression(algorithm="zstd", level=options.compression_level),
             encryption=Encryption(format="age-encryption.org/v1", recipients=recipients)
             if recipients

@@ -9,8 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+from etcdguard.backup.early import Begun
+from etcdguard.backup.growing import GrowingObject
 from etcdguard.backup.spool import SpooledBackup, SpoolEntry
 from etcdguard.backup.upload import abort_orphans, upload_object
 from etcdguard.catalog.catalog import Catalog
@@ -21,7 +24,7 @@ from etcdguard.clock import Clock
 from etcdguard.crypto.signing import SigningKey
 from etcdguard.errors import Corruption, EtcdGuardError, ObjectNotFound, RepositoryError, StoreUnavailable
 from etcdguard.log import get_logger
-from etcdguard.model import FORMAT, Manifest, Tool
+from etcdguard.model import FORMAT, BackupId, Manifest, Tool
 from etcdguard.progress import Progress
 from etcdguard.storage.base import ObjectStore, UploadJanitor
 
@@ -98,11 +101,13 @@ class Shipper:
         progress: Progress,
         *,
         known: Sequence[Link] = (),
+        begun: Begun | None = None,
     ) -> Delivery:
         """Bring one complete entry to every repository that lacks it; removes it when none does.
 
-        ``known`` are manifests of this cluster that the repositories in reach may lack. Errors of a
-        repository are returned, not raised; what is wrong with the spool itself is raised.
+        ``known`` are manifests of this cluster that the repositories in reach may lack; ``begun`` are uploads
+        of it that ``begin`` began. Errors of a repository are returned, not raised; what is wrong with the
+        spool itself is raised.
         """
         delivered = entry.delivered()
         done = delivered | entry.superseded()
@@ -113,7 +118,10 @@ class Shipper:
                 return self._superseded(entry, backup, other, wanted)
         outcomes: dict[str, EtcdGuardError | None] = dict.fromkeys(delivered)
         progress.phase("upload", backup.stored.bytes * len(wanted))
-        outcomes |= self._each(wanted, lambda there: self._upload(there, entry, backup, progress))
+        if begun is not None:
+            begun.show(progress)
+            begun.source.whole(backup.stored)
+        outcomes |= self._each(wanted, lambda there: self._bring(there, entry, backup, progress, begun))
         progress.done()
         frozen = entry.frozen()
         if frozen is None:
@@ -141,6 +149,29 @@ class Shipper:
             entry.discard()
         return delivery
 
+    def begin(self, backup_id: BackupId, key: str, source: GrowingObject) -> Begun:
+        """Begin to upload an object that is not whole yet, to every repository; ``key`` as in manifests.
+
+        One that could not be reached in this run is left out.
+        """
+        uploads = {
+            name: partial(self._upload, there, key, source)
+            for name, there in self._destinations.items()
+            if name not in self._unreachable
+        }
+        return Begun(backup_id, source, uploads)
+
+    def forget(self, key: str) -> None:
+        """Abort what a run that died had begun to upload to that key of the stores, wherever in reach."""
+
+        def abort(there: Destination) -> None:
+            for upload in there.janitor.stale_uploads(key):
+                there.janitor.abort_upload(upload)
+
+        for name, error in self._each(list(self._destinations), abort).items():
+            if error is not None:  # after a day any run takes it for abandoned
+                _log.info("upload.abort_failed", repository=name, key=key, error=error.message)
+
     def _each(
         self, names: Sequence[str], step: Callable[[Destination], None]
     ) -> dict[str, EtcdGuardError | None]:
@@ -161,16 +192,29 @@ class Shipper:
         with ThreadPoolExecutor(len(names)) as pool:
             return dict(zip(names, pool.map(attempt, names), strict=True))
 
-    def _upload(
-        self, there: Destination, entry: SpoolEntry, backup: SpooledBackup, progress: Progress
+    def _bring(
+        self,
+        there: Destination,
+        entry: SpoolEntry,
+        backup: SpooledBackup,
+        progress: Progress,
+        begun: Begun | None,
     ) -> None:
-        layout = there.catalog.layout
+        if begun is not None and there.name in begun:
+            return begun.finish(there.name)
         frozen = entry.frozen()
-        if frozen is not None and _holds(there.catalog.store, layout.manifest(backup.id), frozen[0]):
-            return  # committed by a run that died before it noted so: never touched again
-        key = layout.absolute(backup.stored.key)
-        abort_orphans(there.janitor, layout.folder, key, self._clock.now())
-        upload_object(there.catalog.store, key, entry.object_path, backup.stored, progress)
+        if frozen is not None and _holds(
+            there.catalog.store, there.catalog.layout.manifest(backup.id), frozen[0]
+        ):
+            return None  # committed by a run that died before it noted so: never touched again
+        source = GrowingObject(entry.object_path, backup.stored)
+        return self._upload(there, backup.stored.key, source, progress)
+
+    def _upload(self, there: Destination, key: str, source: GrowingObject, progress: Progress) -> None:
+        layout = there.catalog.layout
+        absolute = layout.absolute(key)
+        abort_orphans(there.janitor, layout.folder, absolute, self._clock.now())
+        upload_object(there.catalog.store, absolute, source, progress)
 
     def _links(self, names: Iterable[str]) -> tuple[list[Link], dict[str, EtcdGuardError]]:
         """The chain as the repositories in reach know it; one that cannot be read is not committed to."""

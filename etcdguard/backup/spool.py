@@ -2,7 +2,8 @@
 
 One folder an entry, named at random; its files say how far it came::
 
-    sealing                 being written, or left by a crash: worth nothing
+    sealing                 being written, or left by a crash: worth nothing; holds the key, if any, to which
+                            its upload was begun
     snapshot.bin            the object as it will be stored (ciphertext, unless encryption is disabled)
     backup.json             the facts of a complete snapshot: from here on the entry is shipped, not discarded
     manifest.json(.sig)     frozen before the first commit, so that every repository gets the same bytes
@@ -82,6 +83,17 @@ class SpoolEntry:
         descriptor = os.open(self.object_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         inherit_owner(self.object_path)
         return os.fdopen(descriptor, "wb", buffering=1024 * 1024)
+
+    def begin_upload(self, key: str) -> None:
+        """Remember that uploads of the incomplete object to that key of the stores begin."""
+        _write_durably(self.path / _SEALING, key.encode())
+
+    def upload_begun(self) -> str | None:
+        """The key of the uploads that an incomplete entry's run had begun."""
+        try:
+            return (self.path / _SEALING).read_text() or None
+        except FileNotFoundError:
+            return None
 
     def complete(self, backup: SpooledBackup) -> None:
         """Declare the object whole; its bytes must already be synced."""

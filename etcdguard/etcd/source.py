@@ -89,6 +89,9 @@ class SnapshotSource(Protocol):
     def statuses(self) -> list[MemberStatus | EndpointFailure]:
         """Every configured endpoint's own answer, in the configured order; never raises for one of them."""
 
+    def status(self, endpoint: str) -> MemberStatus:
+        """What that member says of itself."""
+
     def topology(self, endpoint: str | None = None) -> ClusterTopology:
         """The members as that endpoint (default: the first that answers) knows them; needs no quorum."""
 

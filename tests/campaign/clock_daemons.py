@@ -22,9 +22,9 @@ from tests.campaign.clock_hands import JUMPS
 from tests.campaign.table import Row
 from tests.e2e.running import Installation, credentials, s3_repository
 from tests.support.daemon_nodes import DaemonNode, Verdict, settle
-from tests.support.defrags import eventually
 from tests.support.fake_time import SettableClock
 from tests.support.s3_servers import S3Server, make_bucket
+from tests.support.waiting import eventually
 
 __all__ = ["daemon_rows"]
 

@@ -20,8 +20,9 @@ from tests.campaign.network_site import MEMBERS, NetworkSite
 from tests.campaign.table import Row
 from tests.e2e.running import Done
 from tests.support.backups import chain_problems
-from tests.support.defrags import eventually, fragment
+from tests.support.defrags import fragment
 from tests.support.load import fill
+from tests.support.waiting import eventually
 
 __all__ = ["HANDS", "Hand", "command_rows", "sites_of"]
 

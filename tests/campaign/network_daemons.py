@@ -19,7 +19,7 @@ from etcdguard.slots import parse_schedule
 from tests.campaign.network_site import MEMBERS, NODES, NetworkSite
 from tests.campaign.table import Row
 from tests.support.daemon_nodes import DaemonNode, Verdict, settle
-from tests.support.defrags import eventually
+from tests.support.waiting import eventually
 
 __all__ = ["CUTS", "daemon_rows"]
 

@@ -15,11 +15,12 @@ from etcdguard.crypto.signing import PublicKey, TrustedSigners
 from etcdguard.etcd.local import TlsFiles
 from etcdguard.storage.s3 import S3Store
 from tests.e2e.running import Installation, credentials, s3_repository
-from tests.support.defrags import STEADY, eventually
+from tests.support.defrags import STEADY
 from tests.support.etcd_versions import EtcdPrograms, default_programs
 from tests.support.load import connect
 from tests.support.namespaces import Network
 from tests.support.s3_servers import S3Server, make_bucket, second_s3
+from tests.support.waiting import eventually
 
 __all__ = ["MEMBERS", "NODES", "NetworkSite", "network_site"]
 

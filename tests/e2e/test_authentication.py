@@ -10,10 +10,11 @@ from etcdguard.etcd.admin import AdminClient
 from etcdguard.etcd.connection import ConnectionOptions
 from etcdguard.etcd.local import LocalCluster
 from tests.e2e.running import Installation
-from tests.support.defrags import STEADY, eventually, fragment
+from tests.support.defrags import STEADY, fragment
 from tests.support.etcd_versions import EtcdPrograms
 from tests.support.etcdctl import Credentials, Etcdctl, enable_auth
 from tests.support.fixtures_etcd import ClusterFactory, each_etcd_version
+from tests.support.waiting import eventually
 
 ROOT = Credentials("root", "correct:horse")
 WATCHER = Credentials("watcher", "battery")

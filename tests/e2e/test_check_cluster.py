@@ -17,12 +17,13 @@ from etcdguard.etcd.local import LocalCluster, TlsFiles
 from etcdguard.maintenance.checks.history_file import HistoryFile
 from tests.e2e.running import Installation
 from tests.support.certs import Authority, Pki
-from tests.support.defrags import STEADY, eventually
+from tests.support.defrags import STEADY
 from tests.support.etcd_versions import EtcdPrograms
 from tests.support.etcdctl import Etcdctl
 from tests.support.fixtures_etcd import ClusterFactory, each_etcd_version
 from tests.support.load import fill, write_history
 from tests.support.restores import wait_applied
+from tests.support.waiting import eventually
 
 # How fast this machine and its disk happen to be is not what these tests are about.
 _OFF = (

@@ -19,7 +19,7 @@ from etcdguard.etcd.local import LocalCluster
 from etcdguard.slots import slot_time
 from tests.e2e.daemons import PATIENCE, Running
 from tests.e2e.running import Installation
-from tests.support.defrags import eventually
+from tests.support.waiting import eventually
 
 
 @pytest.fixture

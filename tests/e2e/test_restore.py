@@ -26,10 +26,10 @@ from etcdguard.restore.steps import (
     request_bytes,
 )
 from tests.e2e.one_machine import Site, backed_up
-from tests.support.defrags import eventually
 from tests.support.etcd_versions import EtcdPrograms, default_programs
 from tests.support.etcdctl import Etcdctl
 from tests.support.fixtures_etcd import ClusterFactory
+from tests.support.waiting import eventually
 
 
 @pytest.fixture

@@ -27,6 +27,7 @@ from etcdguard.maintenance.defrag.plan import DefragReport, FreshBackup
 from etcdguard.maintenance.defrag.run import DefragJob
 from etcdguard.maintenance.defrag.survey import Observer
 from tests.support.load import NamedMembers, connect, fill
+from tests.support.waiting import PLENTY, eventually
 
 __all__ = [
     "Call",
@@ -35,7 +36,6 @@ __all__ = [
     "Load",
     "Site",
     "WatchedClient",
-    "eventually",
     "fragment",
     "held_snapshot",
     "load",
@@ -46,8 +46,6 @@ EAGER = Policy(min_size=1, min_free=1, settle=0.2, leader_settle=0.2, patience=6
 
 STEADY = ("--heartbeat-interval=200", "--election-timeout=4000")
 """etcd's flags against elections by chance on a loaded machine: a run rightly ends at one."""
-
-_PLENTY = 120.0
 
 
 class SystemClock:
@@ -60,14 +58,6 @@ class SystemClock:
         return time.monotonic()
 
 
-def eventually(happened: Callable[[], bool], what: str, seconds: float = _PLENTY) -> None:
-    """Wait until it is so."""
-    deadline = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < deadline, f"{what}: not within {seconds:g} s"
-        time.sleep(0.05)
-
-
 def fragment(
     cluster: NamedMembers, client: AdminClient, size: int = 6_000_000, *, in_use: float = 0.25
 ) -> None:
@@ -77,7 +67,7 @@ def fragment(
         etcd3_client.delete_prefix("/fragments/")
     for url in cluster.client_urls:
         client.linearizable_read(url)
-    client.compact(cluster.client_urls[0], client.status(cluster.client_urls[0]).revision, _PLENTY)
+    client.compact(cluster.client_urls[0], client.status(cluster.client_urls[0]).revision, PLENTY)
 
     def freed() -> bool:
         client.put(cluster.client_urls[0], b"/poke", b"")  # etcd counts its free pages when it commits

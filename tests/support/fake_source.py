@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 
 from etcdguard.errors import EtcdGuardError, EtcdUnreachable
@@ -60,6 +61,10 @@ class FakeSource:
     hash_error: EtcdGuardError | None = None
     stream_error: EtcdGuardError | None = None
     trailer: bytes | None = None
+    revisions: Iterator[int] = field(default_factory=lambda: itertools.count(1_000_000))
+    """What ``status`` says, call after call; by default the cluster is written to all the time."""
+    before_piece: Callable[[int], None] = lambda number: None
+    """Called with the number of each piece, from 1, before it is sent."""
     opened: list[str] = field(default_factory=list)
     closed: list[str] = field(default_factory=list)
 
@@ -71,6 +76,10 @@ class FakeSource:
             else one
             for one in self.members
         ]
+
+    def status(self, endpoint: str) -> MemberStatus:
+        """The member at the next of ``revisions``."""
+        return replace(self._alive(endpoint), revision=next(self.revisions))
 
     def topology(self, endpoint: str | None = None) -> ClusterTopology:
         """All members; raises when ``endpoint`` (or every one) is in ``failures``."""
@@ -146,7 +155,8 @@ class FakeStream:
         data = self._source.snapshot_bytes
         self.announced_bytes = len(data)
         end = len(data) // 2 if self._source.stream_error else len(data)
-        for start in range(0, end, _PIECE):
+        for number, start in enumerate(range(0, end, _PIECE), start=1):
+            self._source.before_piece(number)
             yield data[start : min(start + _PIECE, end)]
         if self._source.stream_error is not None:
             raise self._source.stream_error

@@ -20,7 +20,7 @@ from tests.e2e.daemons import Running
 from tests.e2e.running import Installation
 from tests.integration.daemon.test_monitoring_files import DASHBOARD, RULES
 from tests.support.commands import command_path
-from tests.support.defrags import eventually
+from tests.support.waiting import eventually
 
 JOBS = {"backup", "verify", "check", "ship"}
 ON_A_GOOD_DAY = {

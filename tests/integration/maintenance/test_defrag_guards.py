@@ -18,8 +18,9 @@ from etcdguard.etcd.connection import ConnectionOptions
 from etcdguard.etcd.lock import LeaseLock, lock_key
 from etcdguard.etcd.source import Alarm
 from etcdguard.maintenance.defrag.survey import Observation
-from tests.support.defrags import EAGER, STEADY, Site, eventually, fragment, held_snapshot
+from tests.support.defrags import EAGER, STEADY, Site, fragment, held_snapshot
 from tests.support.fixtures_etcd import ClusterFactory
+from tests.support.waiting import eventually
 
 IMPATIENT = replace(EAGER, patience=2.0)
 

@@ -25,7 +25,7 @@ the trail listed by day, month, year and whole, and the event's signature and it
 @pytest.fixture(autouse=True)
 def _small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that a database of some kilobytes takes the multipart path."""
-    monkeypatch.setattr("etcdguard.backup.upload._PART_SIZE", 2500)
+    monkeypatch.setattr("etcdguard.backup.upload.PART_SIZE", 2500)
 
 
 class World:

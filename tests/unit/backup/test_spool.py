@@ -211,3 +211,14 @@ def test_a_write_that_failed_leaves_what_was_there(spool: Spool, monkeypatch: py
     with pytest.raises(SpoolFailed):
         entry.freeze(b"second", None)
     assert entry.frozen() == (b"first", None)
+
+
+def test_an_upload_begun_is_remembered_while_the_entry_is_incomplete(spool: Spool) -> None:
+    with spool.locked():
+        entry = spool.new_entry()
+        assert entry.upload_begun() is None
+        entry.create().close()
+        assert entry.upload_begun() is None
+        entry.begin_upload("prod/backups/x")
+        assert entry.upload_begun() == "prod/backups/x"
+        assert entry.backup() is None

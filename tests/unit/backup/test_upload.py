@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from etcdguard.backup.growing import GrowingObject
 from etcdguard.backup.upload import ABANDONED_AFTER, abort_orphans, upload_object
 from etcdguard.errors import AccessDenied, Corruption, EtcdGuardError, SpoolFailed, StoreUnavailable
 from etcdguard.model import ObjectEntry
@@ -23,7 +24,7 @@ NOW = datetime(2026, 11, 21, tzinfo=timezone.utc)
 
 @pytest.fixture(autouse=True)
 def _small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("etcdguard.backup.upload._PART_SIZE", PART)
+    monkeypatch.setattr("etcdguard.backup.upload.PART_SIZE", PART)
 
 
 class Counting(NoProgress):
@@ -75,7 +76,7 @@ def test_every_byte_arrives(tmp_path: Path, size: int) -> None:
     store, progress = MemoryStore("m"), Counting()
     path, entry, data = spooled(tmp_path, size)
     for _ in range(2):  # repeating it is harmless
-        upload_object(store, KEY, path, entry, progress)
+        upload_object(store, KEY, GrowingObject(path, entry), progress)
         assert b"".join(store.get(KEY)) == data
     assert progress.bytes == 2 * size
     assert store.stale_uploads("") == []
@@ -84,7 +85,7 @@ def test_every_byte_arrives(tmp_path: Path, size: int) -> None:
 def test_memory_is_bounded_by_three_parts_at_once(tmp_path: Path) -> None:
     store = WatchedStore()
     path, entry, _ = spooled(tmp_path, 20 * PART + 1)
-    upload_object(store, KEY, path, entry, NoProgress())
+    upload_object(store, KEY, GrowingObject(path, entry), NoProgress())
     assert store.most_at_once == 3
     assert store.parts == {**dict.fromkeys(range(1, 21), PART), 21: 1}
 
@@ -92,7 +93,7 @@ def test_memory_is_bounded_by_three_parts_at_once(tmp_path: Path) -> None:
 def test_parts_are_as_large_as_the_store_wants(tmp_path: Path) -> None:
     store = WatchedStore(min_part_size=2500)
     path, entry, _ = spooled(tmp_path, 6000)
-    upload_object(store, KEY, path, entry, NoProgress())
+    upload_object(store, KEY, GrowingObject(path, entry), NoProgress())
     assert store.parts == {1: 2500, 2: 2500, 3: 1000}
 
 
@@ -100,7 +101,7 @@ def test_there_are_never_more_parts_than_s3_takes(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr("etcdguard.backup.upload._MAX_PARTS", 4)
     store = WatchedStore()
     path, entry, _ = spooled(tmp_path, 10 * PART + 1)
-    upload_object(store, KEY, path, entry, NoProgress())
+    upload_object(store, KEY, GrowingObject(path, entry), NoProgress())
     assert len(store.parts) == 4
 
 
@@ -119,7 +120,7 @@ def test_a_damaged_spool_never_becomes_an_object(tmp_path: Path, size: int, dama
     path.write_bytes(damaged)
     watched = FaultyStore(MemoryStore("m"))
     with pytest.raises(Corruption, match="no longer what was written") as failure:
-        upload_object(watched, KEY, path, entry, NoProgress())
+        upload_object(watched, KEY, GrowingObject(path, entry), NoProgress())
     assert "take a new backup" in failure.value.hint
     assert list(watched.list("")) == []
     operations = [operation for operation, _ in watched.operations]
@@ -132,7 +133,7 @@ def test_a_spool_that_cannot_be_read(tmp_path: Path) -> None:
     path, entry, _ = spooled(tmp_path, PART)
     path.unlink()
     with pytest.raises(SpoolFailed, match="cannot read the spool"):
-        upload_object(MemoryStore("m"), KEY, path, entry, NoProgress())
+        upload_object(MemoryStore("m"), KEY, GrowingObject(path, entry), NoProgress())
 
 
 class LosingStore(MemoryStore):
@@ -146,7 +147,7 @@ class LosingStore(MemoryStore):
 def test_a_store_that_holds_less_than_it_acknowledged(tmp_path: Path, size: int) -> None:
     path, entry, _ = spooled(tmp_path, size)
     with pytest.raises(Corruption, match=f"acknowledged {size} bytes of .* and holds {size - 1}") as failure:
-        upload_object(LosingStore("m"), KEY, path, entry, NoProgress())
+        upload_object(LosingStore("m"), KEY, GrowingObject(path, entry), NoProgress())
     assert "loses data" in failure.value.hint
 
 
@@ -158,7 +159,7 @@ def test_a_failed_upload_is_aborted(
     path, entry, _ = spooled(tmp_path, 5 * PART)
     store = FaultyStore(MemoryStore("m"), [Rule(fault, operation, skip=2 * (operation == "write_part"))])
     with pytest.raises(kind, match=operation):
-        upload_object(store, KEY, path, entry, NoProgress())
+        upload_object(store, KEY, GrowingObject(path, entry), NoProgress())
     assert store.stale_uploads("") == []
     assert [info.key for info in store.list("")] == ([KEY] if operation == "head" else [])
 
@@ -168,7 +169,7 @@ def test_an_abort_that_fails_does_not_hide_why(tmp_path: Path) -> None:
     inner = MemoryStore("m")
     store = FaultyStore(inner, [Rule(Fault.DENIED, "complete"), Rule(Fault.RESET, "abort")])
     with pytest.raises(AccessDenied, match="complete"):
-        upload_object(store, KEY, path, entry, NoProgress())
+        upload_object(store, KEY, GrowingObject(path, entry), NoProgress())
     assert [upload.key for upload in inner.stale_uploads("")] == [KEY]
     assert abort_orphans(inner, "prod/", KEY, NOW) == 1
     assert inner.stale_uploads("") == []
