@@ -38,6 +38,7 @@ __all__ = ["DATABASE_BYTES", "killed_backups"]
 
 DATABASE_BYTES = 90_000_000
 """About 15 MB when compressed: three parts of a multipart upload."""
+_INCOMPLETE = "incomplete"
 _LEFT_UPLOADS = "any, and left an unfinished upload"
 
 
@@ -98,7 +99,7 @@ def _state(spool: Path) -> str:
         return "no entry"
     newest = entries[-1]
     if newest.backup() is None:
-        return "incomplete"
+        return _INCOMPLETE if newest.upload_begun() is None else f"{_INCOMPLETE}, its upload begun"
     return "complete" if newest.frozen() is None else "frozen"
 
 
@@ -151,7 +152,7 @@ def killed_backups(
     assert all(result["outcome"] == "ok" for result in results)
 
     assert sum(states.values()) == kills
-    assert states["incomplete"], f"no kill met the snapshot: {dict(states)}, {first:.1f} to {end:.1f} s"
+    assert states[_INCOMPLETE], f"no kill met the snapshot: {dict(states)}, {first:.1f} to {end:.1f} s"
     assert states["complete"] + states["frozen"], "no kill met the upload"
     return states + Counter({_LEFT_UPLOADS: uploads_left})
 
