@@ -214,6 +214,7 @@ class BackupJob:
     def _begin_upload(self, entry: SpoolEntry, backup_id: BackupId, source: GrowingObject) -> Begun:
         layout, key = Layout(self._options.cluster_name), self._key(str(backup_id))
         entry.begin_upload(layout.absolute(key))
+        _log.info("backup.upload_begun", backup=str(backup_id))
         return self._shipper().begin(backup_id, key, source)
 
     def _key(self, backup_id: str) -> str:
