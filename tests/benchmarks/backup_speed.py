@@ -8,6 +8,8 @@ a real S3 server, and lets every way have its turn:
 - etcdbrctl, where it is on PATH: a full snapshot into the same store;
 - etcdguard: ``etcdguard backup``.
 
+``--store-rate`` sets the store apart: that many megabytes a second reach it, as over a network.
+
 Prints medians, ratios turn by turn, CPU seconds and peak memory. Absolute times say little on a shared
 machine; ratios hold.
 """
@@ -23,13 +25,14 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from etcdguard.etcd.local import LocalCluster
 from tests.benchmarks.compared import OURS, Compared, report, sizes
 from tests.benchmarks.measuring import MEGABYTE, Run, measure
 from tests.benchmarks.record import offer
+from tests.benchmarks.throttle import throttled
 from tests.support.etcd_versions import EtcdPrograms, programs
 from tests.support.load import fill
 from tests.support.s3_servers import S3Server, make_bucket, seaweedfs
@@ -95,8 +98,8 @@ class Bench:
 
 
 @contextmanager
-def bench(megabytes: int) -> Iterator[Bench]:
-    """Fill a member, start a store, configure."""
+def bench(megabytes: int, *, store_rate: float | None = None) -> Iterator[Bench]:
+    """Fill a member, start a store, configure. ``store_rate``: the bytes a second that the store takes."""
     with ExitStack() as stack:
         base = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="etcdguard-bench-")))
         tools = programs("3.5")
@@ -108,6 +111,9 @@ def bench(megabytes: int) -> Iterator[Bench]:
         fill(cluster, megabytes * MEGABYTE)
         (base / "s3").mkdir()
         server = stack.enter_context(seaweedfs(base / "s3"))
+        if store_rate is not None:
+            slow = stack.enter_context(throttled(server.endpoint_url, store_rate))
+            server = replace(server, endpoint_url=slow)
         bucket = make_bucket(server)
         endpoint = cluster.client_urls[0]
         environment = {
@@ -141,9 +147,9 @@ def configuration(folder: Path, endpoint: str, bucket: str, s3_url: str) -> Path
     return path
 
 
-def compare(megabytes: int, turns: int) -> Compared:
+def compare(megabytes: int, turns: int, store_rate: float | None = None) -> Compared:
     """Every way at one size."""
-    with bench(megabytes) as scene:
+    with bench(megabytes, store_rate=store_rate) as scene:
         ways = scene.ways()
         runs: dict[str, list[Run]] = {name: [] for name in ways}
         for number in range(turns + 1):
@@ -161,10 +167,13 @@ def main() -> None:
     )
     parser.add_argument("--sizes", type=sizes, default="100,1000", help="megabytes, separated by commas")
     parser.add_argument("--turns", type=int, default=5, help="counted turns per size")
+    parser.add_argument("--store-rate", type=int, help="megabytes a second that the store takes, at most")
     offer(parser)
     options = parser.parse_args()
-    found = [compare(size, options.turns) for size in options.sizes]
-    report("backup", found, keep=options.record)
+    slow = options.store_rate
+    rate = None if slow is None else slow * MEGABYTE
+    found = [compare(size, options.turns, rate) for size in options.sizes]
+    report("backup" if slow is None else f"backup-{slow}-mb", found, keep=options.record)
 
 
 if __name__ == "__main__":
