@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from etcdguard.etcd.local import LocalCluster
+from tests.support.measuring import unmeasured
 from tests.support.s3_servers import S3Server
 
 __all__ = [
@@ -159,10 +160,19 @@ class Installation:
 
     def start(self, *arguments: str | Path, **variables: str) -> subprocess.Popen[str]:
         """Start it and go on."""
+        return self._start(arguments, self.environment(**variables))
+
+    def start_unmeasured(self, *arguments: str | Path) -> subprocess.Popen[str]:
+        """The same for one that a signal is to interrupt, which coverage must leave alone."""
+        return self._start(arguments, unmeasured(self.environment()))
+
+    def _start(
+        self, arguments: Sequence[str | Path], environment: Mapping[str, str]
+    ) -> subprocess.Popen[str]:
         return subprocess.Popen(
             self.argv(*arguments),
             cwd=self.folder,
-            env=self.environment(**variables),
+            env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

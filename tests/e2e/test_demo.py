@@ -19,6 +19,7 @@ import pytest
 from etcdguard.etcd.tools import bundled_search_path
 from tests.support.etcd_versions import EtcdPrograms
 from tests.support.fixtures_etcd import each_etcd_version
+from tests.support.measuring import unmeasured
 
 _PHASES = ["start", "init", "write", "backup", "verify", "disaster", "restore", "restart", "prove"]
 _PROOFS = ["voters", "leader", "cluster", "revision", "hash", "keys", "deletes", "lease", "write"]
@@ -159,7 +160,7 @@ def _interrupted(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=_environment(),
+        env=unmeasured(_environment()),
         start_new_session=True,
     ) as process:
         assert process.stderr is not None

@@ -40,7 +40,8 @@ class Scene:
         return done.document["results"][0] if done.out else done.problem
 
     def start(self) -> subprocess.Popen[str]:
-        return self.here.start("verify", "latest", *self._flags, "--members", "3")
+        """A drill to be ended by a signal."""
+        return self.here.start_unmeasured("verify", "latest", *self._flags, "--members", "3")
 
     def left(self) -> list[str]:
         """Folders and processes of drills."""
