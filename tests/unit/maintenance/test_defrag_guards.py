@@ -161,6 +161,17 @@ def test_three_failures_open_the_circuit() -> None:
     assert in_the_way([], POLICY, History({}, failures=3)) == [], "there is nothing to refuse"
 
 
+def test_what_a_member_does_not_say_is_not_judged() -> None:
+    """It does not serve, which is told; its size and how far it has come are not known."""
+    silent = replace(facts(3, raft_applied_index=1), status=None, failure="connection refused")
+    assert [one.text for one in unfit(survey([facts(1), facts(2), silent]), POLICY)] == [
+        "etcd-3 does not serve: connection refused"
+    ]
+    all_silent = [replace(silent, member=facts(n).member) for n in (1, 2, 3)]
+    assert len(unfit(survey(all_silent), POLICY)) == 3
+    assert in_the_way([Decision(silent, "nospace", "no space is left")], POLICY, History({})) == []
+
+
 @given(st.integers(0, 2**44))
 def test_timeouts(size: int) -> None:
     timeout = POLICY.timeout(size)
