@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import partial
 from types import TracebackType
 
 from etcdguard.backup import upload
@@ -65,14 +66,12 @@ class EarlyUpload:
     """Begins to upload before the object is whole, where it can.
 
     ``prepare`` comes first, ``grown`` after each write, ``settle`` at the end. A context: on leaving, what
-    was begun and not shipped is taken back. ``begin`` starts the uploads of an id; an error that it raises
-    only means that nothing begins early.
+    was begun and not shipped is taken back.
     """
 
-    def __init__(self, begin: Callable[[BackupId, GrowingObject], Begun]) -> None:
-        self._begin = begin
+    def __init__(self) -> None:
         self._source: GrowingObject | None = None
-        self._identify: Callable[[], BackupId | None] = lambda: None
+        self._try: Callable[[], None] | None = None
         self._attempt: Future[None] | None = None
         self._begun: Begun | None = None
         self._stopped = False
@@ -87,17 +86,26 @@ class EarlyUpload:
     ) -> None:
         self.abandon()
 
-    def prepare(self, source: GrowingObject, identify: Callable[[], BackupId | None]) -> None:
-        """Begin with ``source`` when it has grown enough; ``identify`` is asked at its first bytes."""
+    def prepare(
+        self,
+        source: GrowingObject,
+        identify: Callable[[], BackupId | None],
+        begin: Callable[[BackupId, GrowingObject], Begun],
+    ) -> None:
+        """Begin with ``source`` when it has grown enough.
+
+        ``identify`` is asked for the id at its first bytes, ``begin`` starts the uploads; an error that they
+        raise only means that nothing begins early.
+        """
         self._source = source
-        self._identify = identify
+        self._try = partial(self._begin, source, identify, begin)
 
     def grown(self) -> None:
         """Bytes were written."""
         if self._source is not None:
             self._source.grown()
-            if self._attempt is None:
-                self._attempt = self._pool.submit(self._try, self._source)
+        if self._attempt is None and self._try is not None:
+            self._attempt = self._pool.submit(self._try)
 
     def settle(self, revision: int) -> Begun | None:
         """What was begun for a snapshot that turns out to be of ``revision``; nothing begins any more."""
@@ -124,14 +132,19 @@ class EarlyUpload:
             self._source.abandon()
         return self._begun
 
-    def _try(self, source: GrowingObject) -> None:
+    def _begin(
+        self,
+        source: GrowingObject,
+        identify: Callable[[], BackupId | None],
+        begin: Callable[[BackupId, GrowingObject], Begun],
+    ) -> None:
         try:
-            backup_id = self._identify()
+            backup_id = identify()
             if backup_id is None or not source.exceeds(upload.PART_SIZE):
                 return
             with self._lock:
                 if not self._stopped:
-                    self._begun = self._begin(backup_id, source)
+                    self._begun = begin(backup_id, source)
         except EtcdGuardError as error:
             # The run itself meets whatever it is, and says so.
             _log.debug("backup.early_upload_skipped", error=error.message)

@@ -19,7 +19,7 @@ from etcdguard.backup.spool import Spool, SpooledBackup, SpoolEntry, writing
 from etcdguard.catalog.layout import Layout
 from etcdguard.clock import Clock
 from etcdguard.crypto.recipients import Recipient
-from etcdguard.errors import EtcdGuardError, RepositoryError
+from etcdguard.errors import EtcdGuardError, RepositoryError, SpoolFailed
 from etcdguard.etcd.source import SnapshotSource, StreamLimits
 from etcdguard.log import get_logger
 from etcdguard.model import (
@@ -117,20 +117,18 @@ class BackupJob:
         """
         started = self._clock.monotonic()
         backlog = self._backlog()
-        with self._spool.locked(self._options.spool_patience):
+        with self._spool.locked(self._options.spool_patience), EarlyUpload() as early:
             # A slot's time is short: its snapshot comes before what waits for a repository.
             shipped = backlog.ship_all() if self._options.slot is None else []
-            entry = self._spool.new_entry()
-            with EarlyUpload(partial(self._begin_upload, entry)) as early:
-                try:
-                    backup, begun = self._take(entry, early)
-                except BaseException:
-                    early.abandon()
-                    entry.discard()
-                    raise
+            try:
+                entry, backup, begun = self._spooled(early)
+            except SpoolFailed:
                 if self._options.slot is not None:
-                    shipped = backlog.ship_all(but=entry)
-                delivery = backlog.ship(entry, backup, begun)
+                    backlog.ship_all()  # it may be what fills the disk: the next run finds room
+                raise
+            if self._options.slot is not None:
+                shipped = backlog.ship_all(but=entry)
+            delivery = backlog.ship(entry, backup, begun)
         if not delivery.committed and delivery.superseded_by is None:
             raise _not_delivered(delivery)
         return BackupReport(delivery, backup, self._clock.monotonic() - started, tuple(shipped))
@@ -142,6 +140,15 @@ class BackupJob:
 
     def _backlog(self) -> Backlog:
         return Backlog(self._spool, self._options.cluster_name, self._shipper, self._progress)
+
+    def _spooled(self, early: EarlyUpload) -> tuple[SpoolEntry, SpooledBackup, Begun | None]:
+        entry = self._spool.new_entry()
+        try:
+            return entry, *self._take(entry, early)
+        except BaseException:
+            early.abandon()
+            entry.discard()
+            raise
 
     def _take(self, entry: SpoolEntry, early: EarlyUpload) -> tuple[SpooledBackup, Begun | None]:
         options = self._options
@@ -209,7 +216,8 @@ class BackupJob:
             return BackupId.new(created_at, before) if after == before else None
 
         # Twice the database: zstd and age never add that much.
-        early.prepare(GrowingObject(entry.object_path, most_bytes=2 * status.db_size), identify)
+        source = GrowingObject(entry.object_path, most_bytes=2 * status.db_size)
+        early.prepare(source, identify, partial(self._begin_upload, entry))
 
     def _begin_upload(self, entry: SpoolEntry, backup_id: BackupId, source: GrowingObject) -> Begun:
         layout, key = Layout(self._options.cluster_name), self._key(str(backup_id))
