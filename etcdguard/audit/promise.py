@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from etcdguard.retention import Policy
-from etcdguard.slots import BadSchedule, Schedule, parse_schedule
+from etcdguard.slots import Schedule, parse_schedule
 
 __all__ = ["Promise"]
 
@@ -42,5 +42,5 @@ class Promise:
                 None if retention is None else Policy.from_facts(retention),
                 tuple(facts["recipients"]),
             )
-        except (KeyError, TypeError, ValueError, AttributeError, BadSchedule):
+        except (KeyError, TypeError, ValueError, AttributeError):
             return None

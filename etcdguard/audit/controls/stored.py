@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from etcdguard.audit.case import Case, Sighting
+from etcdguard.audit.facts import StoredBackup
 from etcdguard.audit.history import History, Known
 from etcdguard.audit.judgment import Control, Finding, Where, conclude
 from etcdguard.human import counted
@@ -15,13 +16,13 @@ __all__ = ["copied", "encrypted", "locked", "readable", "signed", "sound"]
 
 _UNDER_WAY = timedelta(minutes=10)
 """A backup that reached one repository may be on its way to the others."""
-"""An object's lock counts from the writer's clock, its age from the store's; an upload takes its time."""
 
 
-def _present(case: Case) -> Iterator[tuple[History, Known]]:
+def _present(case: Case) -> Iterator[tuple[History, Known, StoredBackup]]:
     for history in case.readable:
-        for known in history.present:
-            yield history, known
+        for known in history.known.values():
+            if known.stored is not None:
+                yield history, known, known.stored
 
 
 def readable(case: Case) -> Control:
@@ -55,12 +56,10 @@ def sound(case: Case) -> Control:
     """Every manifest can be read, is what was announced, and names objects that are there."""
     findings: list[Finding] = []
     keys: list[str] = []
-    for history, known in _present(case):
-        stored, announced = known.stored, known.announced
+    for history, known, stored in _present(case):
+        announced = known.announced
         key = history.manifest_key(known.id)
         keys.append(key)
-        if stored is None:
-            continue
         where: Where = {"repository": history.name, "backup": known.id, "evidence": key}
         if stored.problem is not None:
             findings.append(Finding("backup-damaged", stored.problem, integrity=True, **where))
@@ -90,9 +89,8 @@ def signed(case: Case) -> Control:
     findings: list[Finding] = []
     keys: list[str] = []
     signers: Counter[str] = Counter()
-    for history, known in _present(case):
-        stored = known.stored
-        if stored is None or stored.signature is None:
+    for history, known, stored in _present(case):
+        if stored.signature is None:
             continue  # damaged, which is told elsewhere
         key = history.manifest_key(known.id) + ".sig"
         keys.append(key)
@@ -125,12 +123,12 @@ def encrypted(case: Case) -> Control:
     keys: list[str] = []
     recipients: Counter[str] = Counter()
     clear = 0
-    for history, known in _present(case):
-        if known.stored is None or known.stored.manifest is None:
+    for history, known, stored in _present(case):
+        if stored.manifest is None:
             continue
         key = history.manifest_key(known.id)
         keys.append(key)
-        encryption = known.stored.manifest.encryption
+        encryption = stored.manifest.encryption
         if encryption is not None:
             recipients.update(encryption.recipients)
             continue
@@ -156,9 +154,9 @@ def locked(case: Case) -> Control:
     """Every object is under the object lock that it was to get, by what the store says."""
     findings: list[Finding] = []
     keys: list[str] = []
-    for history, known in _present(case):
-        rule, stored = history.facts.lock, known.stored
-        if rule is None or stored is None or stored.manifest is None:
+    for history, known, stored in _present(case):
+        rule = history.facts.lock
+        if rule is None or stored.manifest is None:
             continue
         for key, lock in stored.locks.items():
             evidence = history.evidence(key)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,9 @@ def test_a_period_without_backups_is_an_honest_empty_report(audit: Any, tmp_path
         "slot-missed",
         "no-backup",
     }
+    table = audit("--from", "3d", code=14)
+    assert table.count("slot-missed") == 30
+    assert re.search(r"\(4\d more\) +- +- +of backups\.on-schedule: see -o json", table)
 
 
 def test_all_clusters(audit: Any, scene: Scene, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

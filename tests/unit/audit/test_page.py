@@ -103,6 +103,20 @@ def test_an_empty_one(tmp_path: Path) -> None:
     assert "0 backups" in page(empty)
 
 
+def test_a_long_table_is_cut_and_says_so(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    scene.to(START + 216 * HOUR + HOUR / 2)
+    case = scene.case(start=START)
+    document = report([scene.report(start=START)], case.period, case.now, Tool(name="etcdguard", version="1"))
+    (cluster,) = document["clusters"]
+    findings = [one for control in cluster["controls"] for one in control["findings"]]
+    assert len(findings) > 200
+    html = page(document)
+    table = html.partition("class=findings>")[2].partition("</table>")
+    assert table[0].count("<tr>") == 1 + 200
+    assert table[2].startswith(f"<p class=quiet>{len(findings) - 200} more are in the JSON report.</p>")
+
+
 @pytest.mark.parametrize("hours", [1, 30, 24 * 30, 24 * 800])
 def test_the_axis_has_some_labels_and_not_too_many(document: Any, hours: int) -> None:
     drawing = timeline(document["clusters"][0], START, START + hours * HOUR)
