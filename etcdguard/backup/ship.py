@@ -254,7 +254,7 @@ class Shipper:
         raw = encode_manifest(manifest)
         signature = None if self._signer is None else self._signer.sign(raw)
         entry.freeze(raw, signature)
-        entry.remember(backup.cluster.name)
+        entry.remember(backup.cluster.name, raw)
         return raw, signature
 
     def _commit(

@@ -147,11 +147,9 @@ class SpoolEntry:
         """Repositories that have another backup of the slot."""
         return {path.name.removeprefix(_SUPERSEDED) for path in self.path.glob(_SUPERSEDED + "*")}
 
-    def remember(self, cluster: str) -> None:
+    def remember(self, cluster: str, manifest: bytes) -> None:
         """Keep this entry's manifest as the newest of its cluster, where ``Spool.last`` finds it."""
-        frozen = self.frozen()
-        if frozen is not None:
-            _write_durably(_last_path(self.path.parent, cluster), frozen[0])
+        _write_durably(_last_path(self.path.parent, cluster), manifest)
 
     def discard(self) -> None:
         """Remove the entry; its facts go first, so that a crash here leaves nothing to ship twice."""

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from etcdguard.backup.early import Begun, EarlyUpload
+from etcdguard.backup.growing import GrowingObject
 from etcdguard.errors import (
     AccessDenied,
     ConfigError,
@@ -20,6 +22,7 @@ from etcdguard.errors import (
     RepositoryError,
     SnapshotFailed,
 )
+from etcdguard.model import BackupId
 from etcdguard.progress import NoProgress
 from etcdguard.storage.memory import MemoryStore
 from tests.support.backups import Node, catalog_of, chain_problems, database, plaintext
@@ -259,6 +262,46 @@ def test_a_slot_that_another_has_takes_back_what_was_begun(node: Node, store: Fa
     assert report.delivery.superseded_by is not None
     assert list(store.list("prod/backups/")) == []
     assert store.stale_uploads("") == []
+
+
+def test_what_may_not_be_taken_back_is_told_and_fails_nothing(node: Node) -> None:
+    denied = FaultyStore(MemoryStore("one"), [Rule(Fault.DENIED, "delete", times=None)])
+    other, slot = "20261121T020000Z-r00000000000000007-0a0a0a0a", "2026-11-21T02:00:00Z"
+    catalog_of(denied).ledger.decide(slot, other, node="n", at=node.clock.now())
+    node.options = {"slot": slot}
+    with capture_logs() as logs:
+        report = node.run(source(denied), denied)
+    assert (report.delivery.superseded_by, report.failed) == (other, {})
+    (left,) = [one for one in logs if one["event"] == "backup.object_left"]
+    assert (left["repository"], left["backup"]) == ("one", report.backup.id)
+    assert node.spool.entries() == []
+
+
+def test_nothing_begins_once_the_end_has_come(tmp_path: Path) -> None:
+    """The end comes just when the object has grown enough."""
+    path = tmp_path / "object"
+    path.write_bytes(bytes(PART + 1))
+    ended = threading.Event()
+
+    class Late(GrowingObject):
+        def exceeds(self, size: int) -> bool:
+            found = super().exceeds(size)
+            assert early.settle(REVISION) is None
+            ended.set()
+            return found
+
+    begun: list[BackupId] = []
+
+    def begin(backup_id: BackupId, source: GrowingObject) -> Begun:
+        begun.append(backup_id)
+        return Begun(backup_id, source, {})
+
+    with EarlyUpload() as early:
+        backup_id = BackupId.parse("20261121T020000Z-r00000000000000000020-0a0a0a0a")
+        early.prepare(Late(path), lambda: backup_id, begin)
+        early.grown()
+        assert ended.wait(60)
+    assert begun == []
 
 
 def test_of_what_a_dead_run_had_begun_nothing_stays(node: Node, store: FaultyStore) -> None:

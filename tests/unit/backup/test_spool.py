@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
+from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 
@@ -145,6 +146,38 @@ def test_one_run_at_a_time(spool: Spool) -> None:
         assert failure.value.exit_code == 11
     with Spool(spool.path).locked():
         pass
+
+
+def test_a_run_waits_for_another_as_long_as_it_has_patience(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ExitStack() as other:
+        other.enter_context(spool.locked())
+        waits: list[float] = []
+
+        def sleep(seconds: float) -> None:
+            waits.append(seconds)
+            if len(waits) == 3:
+                other.close()
+
+        monkeypatch.setattr("etcdguard.backup.spool.time.sleep", sleep)
+        with Spool(spool.path).locked(patience=300.0):
+            assert waits == [0.05] * 3
+
+
+def test_the_slots_whose_backups_wait(spool: Spool, tmp_path: Path) -> None:
+    assert Spool(tmp_path / "nowhere").slots("prod") == {}
+    spool.new_entry()
+    written(spool)
+    ours, foreign, damaged = (spool.new_entry() for _ in range(3))
+    for entry, cluster in ((ours, "prod"), (foreign, "staging"), (damaged, "prod")):
+        entry.create().close()
+        whole = facts(7)
+        name = whole.cluster.model_copy(update={"name": cluster})
+        entry.complete(whole.model_copy(update={"slot": f"slot of {cluster}", "cluster": name}))
+    (damaged.path / "backup.json").write_text("rotten")
+    assert spool.slots("prod") == {"slot of prod": facts(7).id}
+    assert spool.slots("staging") == {"slot of staging": facts(7).id}
 
 
 def test_the_lock_goes_with_an_exception(spool: Spool) -> None:
