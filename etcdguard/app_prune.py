@@ -11,10 +11,16 @@ __all__ = ["pruners"]
 
 
 def pruners(app: App, name: str | None, max_fraction: float | None) -> list[Pruner]:
-    """A pruner of each configured repository, or of the one called ``name``; retention is configured."""
+    """A pruner of each configured repository, or of the one called ``name``.
+
+    Raises ConfigError where no retention is configured.
+    """
     retention = app.config.retention
     if retention is None:
-        raise ConfigError("no retention is configured", hint="add a `retention:` section")
+        raise ConfigError(
+            "no retention is configured: everything is kept",
+            hint="add a `retention:` section with keep_* rules",
+        )
     limits = Limits(max_fraction=retention.max_fraction if max_fraction is None else max_fraction)
 
     def pruner(repository: Repository) -> Pruner:

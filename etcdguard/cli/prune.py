@@ -10,7 +10,7 @@ from etcdguard.cli.lazy import Command
 from etcdguard.cli.options import output_option
 from etcdguard.cli.output import Document, table
 from etcdguard.cli.session import Session
-from etcdguard.errors import ConfigError, EtcdGuardError, PartialFailure, Refused, RepositoryError
+from etcdguard.errors import EtcdGuardError, PartialFailure, Refused, RepositoryError
 
 if TYPE_CHECKING:
     from etcdguard.prune import PrunePlan, Pruner, PruneResult
@@ -50,11 +50,6 @@ def command(session: Session, confirm: bool, max_fraction: float | None, reposit
     from etcdguard.app_prune import pruners
 
     app = App(session.load())
-    if app.config.retention is None:
-        raise ConfigError(
-            "no retention is configured: everything is kept",
-            hint="add a `retention:` section with keep_* rules",
-        )
     repositories, failed = [], dict[str, EtcdGuardError]()
     for pruner in pruners(app, repository, max_fraction):
         try:

@@ -220,8 +220,6 @@ def _table(document: Document) -> str:
         (one["id"], one["level"], one["outcome"], "; ".join(one["problems"]) or "-")
         for one in document["results"]
     ]
-    if not rows:
-        return "no backups"
     parts = [table(("ID", "LEVEL", "OUTCOME", "PROBLEMS"), rows)]
     for drill in (one["drill"] for one in document["results"] if "drill" in one):
         seconds = [(name, human_duration(took)) for name, took in drill["seconds"].items()]

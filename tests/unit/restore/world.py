@@ -14,6 +14,7 @@ from etcdguard.catalog import Backup
 from etcdguard.errors import EtcdUnreachable
 from etcdguard.etcd.tools import Tool
 from etcdguard.etcd.wal import WalMetadata
+from etcdguard.model import Member
 from etcdguard.restore.by_host import ByHost, Elsewhere
 from etcdguard.restore.crew import Crew, NoWatcher, Orders
 from etcdguard.restore.environment import Environment, Overrides
@@ -55,7 +56,8 @@ class World:
     record: Callable[[Mapping[str, Any]], object] = lambda _: None
 
     @classmethod
-    def make(cls, root: Path) -> World:
+    def make(cls, root: Path, members: Sequence[Member] = ()) -> World:
+        """``members`` are those of the backup, m1 to m3."""
         for name in NAMES:
             snap = root / "data" / name / "member" / "snap"
             snap.mkdir(parents=True)
@@ -68,7 +70,7 @@ class World:
             data_dirs={name: str(root / "data" / name) for name in NAMES},
             wal_dirs={"m2": str(root / "wal" / "m2")},
         )
-        manifest = make_manifest()
+        manifest = make_manifest(members)
         plan = make_plan(manifest, (), choices, _TOOL, node="cp1", now=NOW, token_hex=secrets.token_hex)
         environment = Environment(
             backup=Backup(manifest, b"", "valid", "sha256:signer"),
