@@ -77,6 +77,24 @@ def test_encryption_is_left_out_only_in_so_many_words(tmp_path: Path) -> None:
     assert len(with_phrase.identities()) == 1
 
 
+def test_recipients_come_from_their_file(tmp_path: Path) -> None:
+    first, second = (generate_identity().recipient for _ in range(2))
+    (tmp_path / "recipients").write_text(f"# escrow\n{first}\n{second}\n")
+    found = app(tmp_path, encryption="{recipients_file: recipients}").recipients()
+    assert list(map(str, found)) == [str(first), str(second)]
+
+
+@pytest.mark.parametrize(
+    ("schedule", "seconds"), [("backup: {schedule: 4m}", 60.0), ("backup: {schedule: 6h}", 120.0), ("", None)]
+)
+def test_a_schedule_bounds_the_patience_with_a_repository(
+    tmp_path: Path, schedule: str, seconds: float | None
+) -> None:
+    found = app(tmp_path, extra=schedule)
+    found.keep_to_schedule()
+    assert found.patience == seconds
+
+
 def test_our_own_signature_is_believed_and_the_trusted_ones(tmp_path: Path) -> None:
     own, other, stranger = (SigningKey.generate() for _ in range(3))
     (tmp_path / "own.pem").write_bytes(own.private_pem())

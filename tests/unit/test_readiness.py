@@ -149,6 +149,8 @@ def test_keys() -> None:
     assert "--identity" in (offline.hint or "")
     wrong = lines(prospect(key=Key(problem=WrongKey("it does not fit", hint="another"))))["key"]
     assert (wrong.outcome, wrong.error) == (FAIL, WrongKey)
+    none = lines(prospect(key=None))["key"]
+    assert (none.outcome, none.value) == (Outcome.SKIP, "there is no backup to open")
 
 
 def test_without_a_tool_there_is_no_plan() -> None:

@@ -192,6 +192,17 @@ def test_a_failed_renewal_is_tried_again(etcd: Etcd, make: Callable[..., LeaseLo
     until(lambda: lock.remaining() == LEASE)
 
 
+def test_what_is_held_is_not_taken_again(etcd: Etcd, make: Callable[[str], LeaseLock]) -> None:
+    lock = make("node-1")
+    lock.acquire()
+    held = etcd.holder
+    lock.acquire()
+    assert etcd.holder == held
+    assert len(etcd.leases) == 1
+    lock.close()  # whose keys are not the lock's own to close
+    assert (etcd.holder, etcd.leases) == (None, set())
+
+
 def test_patience_outlasts_the_holder(etcd: Etcd, make: Callable[[str], LeaseLock]) -> None:
     first, second = make("node-1"), make("node-2")
     first.acquire()

@@ -139,6 +139,10 @@ def test_leader_changes(totals: tuple[int, int], seconds: int, outcome: Outcome)
 
 def test_leader_changes_need_metrics() -> None:
     assert judged(facts(samples=[sample(0.0, {})]), "leader_changes").outcome is SKIP
+    each = {1: counters(leader_changes=None), 2: counters(leader_changes=2.0)}
+    assert judged(facts(samples=[sample(0.0, each)]), "leader_changes").outcome is OK
+    silent = {number: counters(leader_changes=None) for number in (1, 2, 3)}
+    assert judged(facts(samples=[sample(0.0, silent)]), "leader_changes").outcome is SKIP
 
 
 @pytest.mark.parametrize(

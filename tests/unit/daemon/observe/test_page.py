@@ -44,6 +44,11 @@ def test_a_quiet_day() -> None:
     assert "script" not in seen.tags
 
 
+def test_a_job_that_has_not_run_here() -> None:
+    seen = Seen(render(state(job("check")), [], {}))
+    assert "not yet here" in seen.text
+
+
 def test_a_bad_day_and_hostile_text() -> None:
     jobs = [
         job(last=run("failed", error=EVIL), failures=3, circuit_open=True),
