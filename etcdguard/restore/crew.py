@@ -97,8 +97,6 @@ class Crew:
     ) -> dict[str, Outcome]:
         """What every host, or every one of ``only``, says to the step. An interrupt waits for all of them."""
         sites = [site for site in self.sites if only is None or site.host.name in only]
-        if not sites:
-            return {}
         futures: dict[str, Future[Outcome]] = {site.host.name: Future() for site in sites}
 
         def serve(site: Site) -> None:
@@ -130,13 +128,10 @@ class Crew:
         if errors:
             raise_all([Refused(error.message, hint=error.hint) for error in errors])
         took = (self._clock.now() - began).total_seconds()
-        for host, outcome in outcomes.items():
-            if isinstance(outcome, StepAnswer):
-                off = abs((instant(outcome.facts["now"]) - began).total_seconds())
-                if off > took + _SKEW_SECONDS:
-                    self._watcher.note(
-                        f"the clock of {host} is {off:.0f} s off: set it before relying on TLS"
-                    )
+        for host, answer in good(outcomes).items():
+            off = abs((instant(answer.facts["now"]) - began).total_seconds())
+            if off > took + _SKEW_SECONDS:
+                self._watcher.note(f"the clock of {host} is {off:.0f} s off: set it before relying on TLS")
 
     def preflight(self) -> None:
         """Every check on every host; raises one error that tells all findings, each once."""

@@ -102,3 +102,12 @@ def test_the_state_of_a_plan_follows_its_events() -> None:
     rolling = plan_state.fold([*phases, {"event": "in-place", "members": []}, {"event": "rolling-back"}])
     assert (rolling.swapping, rolling.in_place) == (True, False)
     assert plan_state.fold([*phases, {"event": "rolled-back"}]) == plan_state.PlanState(phase="rolled back")
+
+
+def test_lines_that_are_no_events_are_passed_over(tmp_path: Path) -> None:
+    journal = _journal(tmp_path)
+    journal.append("staging")
+    with journal.path.open("a") as file:
+        file.write('[]\n{"event": 7}\n{"no": "event"}\nnull\n')
+    journal.append("staged")
+    assert [event["event"] for event in journal.events()] == ["staging", "staged"]

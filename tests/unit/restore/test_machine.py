@@ -55,3 +55,18 @@ def test_the_file_system_of_a_directory(tmp_path: Path) -> None:
 
     assert found.device == tmp_path.stat().st_dev
     assert found.free_bytes > 0
+
+
+def test_a_database_behind_a_link_is_nobodys(tmp_path: Path) -> None:
+    """Whoever may write there must not have us open what is elsewhere."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_text("x")
+    path = tmp_path / "etcd" / "member" / "snap" / "db"
+    path.parent.mkdir(parents=True)
+    path.symlink_to(elsewhere)
+    descriptor = os.open(elsewhere, os.O_RDWR)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
+        assert LOCAL.holders(tmp_path / "etcd") == ()
+    finally:
+        os.close(descriptor)

@@ -217,3 +217,12 @@ def test_a_backup_that_cannot_be_opened_is_a_finding_of_its_own(fleet: Fleet) ->
 
     found = [(one.check, one.exit_code, one.message) for one in answer.findings]
     assert ("backup", 10, "no backup") in found
+
+
+def test_without_services_nothing_is_stopped_or_started(tmp_path: Path) -> None:
+    fleet = Fleet.make(tmp_path / "fleet", served=False)
+    fleet.by_host = True
+    assert done(fleet, "stage", "close") == {"stopped": [], "phase": "staged"}
+    assert done(fleet, "quiesce") == {"stopped": [], "phase": "staged"}
+    assert done(fleet, "swap")["phase"] == "swapped"
+    assert done(fleet, "start") == {"started": [], "phase": "swapped"}

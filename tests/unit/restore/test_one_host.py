@@ -241,3 +241,46 @@ def test_a_rollback_that_gets_stuck_undoes_the_rest_and_says_how_to_finish(world
     )
     for name in ("m2", "m3"):
         assert (world.root / "data" / name / "member" / "snap" / "db").read_text() == f"old data of {name}"
+
+
+def test_a_cluster_that_is_all_here_is_backed_up_at_the_end(world: World) -> None:
+    world.backup = lambda: "20261121T030000Z-r00000000000000000005-9f31c2aa"
+    result = world.run()
+    assert (result.fresh_backup, result.fresh_backup_problem) == (world.backup(), None)
+    assert list(result.seconds)[-2:] == ["record", "backup"]
+
+
+def test_a_backup_that_fails_at_the_end_undoes_nothing(world: World) -> None:
+    def backup() -> str:
+        raise RepositoryError("the bucket is gone", hint="x")
+
+    world.backup = backup
+    result = world.run()
+    assert (result.fresh_backup, result.fresh_backup_problem) == (None, "the bucket is gone")
+    db = world.root / "data" / "m1" / "member" / "snap" / "db"
+    assert db.read_text() == "new data of m1"
+
+
+def test_a_part_of_the_members_is_not_backed_up(world: World) -> None:
+    world.backup = lambda: "never"
+    assert world.run("m1").fresh_backup is None
+
+
+def test_what_was_cut_off_after_all_was_in_service_is_only_recorded(world: World) -> None:
+    """Killed before it could say that it is done, it says so the next time, and changes nothing."""
+    kept = world.record
+
+    def killed(_: object) -> None:
+        raise KeyboardInterrupt
+
+    world.record = killed
+    with pytest.raises(KeyboardInterrupt):
+        world.run()
+    restored = world.files()
+    assert world.events == []
+
+    world.record = kept
+    result = world.run()
+    assert list(result.seconds) == ["record"]
+    assert [event["plan_id"] for event in world.events] == [world.plan.id]
+    assert world.files() == restored

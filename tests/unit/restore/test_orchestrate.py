@@ -100,6 +100,15 @@ def test_an_owner_that_nothing_tells_is_refused_before_anything_stops(fleet: Fle
     assert fleet.picture() == before
 
 
+def test_a_user_that_a_host_does_not_have_is_refused_before_anything_stops(tmp_path: Path) -> None:
+    fleet = Fleet.make(tmp_path, user="etcdguard-no-such-user")
+    before = fleet.picture()
+    with pytest.raises(Refused, match="etcdguard-no-such-user") as error:
+        fleet.run()
+    assert "put back" not in error.value.message, "nothing had begun"
+    assert fleet.picture() == before
+
+
 def test_a_restore_that_cannot_be_recorded_stands(fleet: Fleet) -> None:
     class Full(list[Any]):
         def append(self, _: object) -> None:

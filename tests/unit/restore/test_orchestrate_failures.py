@@ -21,6 +21,7 @@ from etcdguard.errors import (
 )
 from etcdguard.restore.crew import Crew, NoWatcher
 from etcdguard.restore.hosts import Site
+from etcdguard.restore.journal import Journal
 from etcdguard.restore.steps import StepAnswer, StepRequest
 from etcdguard.restore.telling import Tell
 from tests.support.restores import SteppingClock
@@ -294,3 +295,37 @@ def test_after_the_proof_nothing_is_taken_back(fleet: Fleet) -> None:
     fleet.run()
 
     fleet.assert_restored()
+
+
+def test_a_way_back_that_cannot_be_noted_ends_before_directories_move(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With all of etcd stopped: whoever looks later must know from the journal how far it was."""
+    before = fleet.picture()
+    append = Journal.append
+
+    def full(journal: Journal, event: str, **facts: Any) -> None:
+        if event == "putting-back":
+            raise EtcdGuardError("cannot write the journal: no space left", hint="make room")
+        append(journal, event, **facts)
+
+    fleet.fault = at("cp2", "swap", "after", lost)
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "append", full)
+        with pytest.raises(EtcdGuardError) as error:
+            fleet.run()
+    assert "nothing was put back, and nothing was started" in error.value.message
+    assert "no space left" in error.value.message
+    assert not any(service.is_running() for host in HOSTS for service in fleet.services(host).all)
+
+    fleet.roll_back()
+
+    assert fleet.picture() == before
+
+
+def test_a_fault_of_our_own_is_undone_and_keeps_its_traceback(fleet: Fleet) -> None:
+    before = fleet.picture()
+    fleet.fault = at("cp2", "swap", "after", lambda: ZeroDivisionError("ours"))
+    with pytest.raises(ZeroDivisionError, match="ours"):
+        fleet.run()
+    assert fleet.picture() == before

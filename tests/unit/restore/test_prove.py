@@ -344,3 +344,20 @@ def test_members_without_planned_urls_are_found_where_the_cluster_lists_them(
 
     cluster.members.clear()
     assert "has no known client URL" in run(bare, cluster)["members"].found
+
+
+def test_a_member_that_goes_while_it_is_asked_who_is_there_is_passed_over(
+    plan: RestorePlan, cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, *_ = cluster.urls
+    answer, asked = cluster.topology, list[str | None]()
+
+    def topology(endpoint: str | None = None) -> ClusterTopology:
+        asked.append(endpoint)
+        if endpoint == first:
+            raise EtcdUnreachable("reset", hint="x")
+        return answer(endpoint)
+
+    monkeypatch.setattr(cluster, "topology", topology)
+    assert failed(run(plan, cluster)) == []
+    assert first in asked

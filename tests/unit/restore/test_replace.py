@@ -237,6 +237,14 @@ def test_a_member_in_another_cluster_is_lost_to_this_one(world: World) -> None:
     assert world.findings() == []
 
 
+def test_whoever_is_not_listed_any_more_cannot_be_found_running(world: World) -> None:
+    """What answers at its URL may be anybody: its address may have been given away."""
+    world.cluster.up.add("m3")
+    assert [error.message for error in world.findings()] == [f"m3 runs: it answers at {url('m3', 2379)}"]
+    world.cluster.now = REMOVED
+    assert world.findings(world.plan(REMOVED)) == []
+
+
 def test_the_operator_stops_what_no_service_does(world: World) -> None:
     world.service = None
     assert world.findings() == []

@@ -112,3 +112,10 @@ def test_labels_that_fail_put_everything_back(world: World, selinux: SELinux) ->
         world.with_machine(selinux=selinux).run()
 
     assert world.files() == before
+
+
+def test_a_restorecon_without_end_is_given_up(selinux: SELinux, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("etcdguard.restore.selinux._TIMEOUT", 0.05)
+    _restorecon(selinux, "exec sleep 600")
+    with pytest.raises(EtcdGuardError, match=r"it did not end within 0\.05 s"):
+        selinux.relabel([Path("/var/lib/etcd")])

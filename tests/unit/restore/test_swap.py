@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from etcdguard.errors import EtcdGuardError
+from etcdguard.errors import Corruption, EtcdGuardError
 from etcdguard.restore.plan import PlannedMember, located
 from etcdguard.restore.swap import occupied, put, put_back
 from tests.unit.restore.world import World
@@ -199,3 +201,32 @@ def test_a_rollback_that_gets_stuck_says_how_to_finish(tmp_path: Path, mounted: 
     assert (data.staged / "member").read_text() == "new"
     assert not data.kept.exists()
     assert not data.leaving.exists()
+
+
+def test_what_was_staged_and_is_gone_moves_nothing(tmp_path: Path) -> None:
+    disk = Disk(tmp_path, ())
+    wal = disk.member.places[1]
+    (wal.staged / FIRST).unlink()
+    wal.staged.rmdir()
+    (data, _) = disk.member.places
+    with pytest.raises(Corruption, match=re.escape(f"{wal.staged} is gone")) as error:
+        disk.put()
+    assert "run the plan again" in error.value.hint
+    disk.put_back()
+    assert (data.target / "member" / "snap" / "db").read_text() == "old data of m2"
+    assert not data.kept.exists()
+
+
+def test_what_had_no_old_directory_goes_back_to_where_it_was_staged(tmp_path: Path) -> None:
+    disk = Disk(tmp_path, ())
+    for place in disk.member.places:
+        shutil.rmtree(place.target)
+    disk.old = occupied([disk.member])
+    assert set(disk.old.values()) == {False}
+    disk.put()
+    assert all(place.target.exists() and not place.staged.exists() for place in disk.member.places)
+    disk.put_back()
+    disk.put_back()
+    for place in disk.member.places:
+        assert place.staged.exists()
+        assert not place.target.exists()

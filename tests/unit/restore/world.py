@@ -54,6 +54,7 @@ class World:
     overrides: Overrides = field(default_factory=Overrides)
     events: list[Mapping[str, Any]] = field(default_factory=list)
     record: Callable[[Mapping[str, Any]], object] = lambda _: None
+    backup: Callable[[], str] | None = None
 
     @classmethod
     def make(cls, root: Path, members: Sequence[Member] = ()) -> World:
@@ -116,7 +117,13 @@ class World:
         crew = Crew(self.plan, (site,), "1.2.3", clock, NoWatcher(), Orders(self.overrides))
         elsewhere = Elsewhere(lambda _: None, lambda _: False)
         return ByHost(
-            self.plan, crew, state_dir, clock, NoWatcher(), After(lambda: {}, self.record), elsewhere
+            self.plan,
+            crew,
+            state_dir,
+            clock,
+            NoWatcher(),
+            After(lambda: {}, self.record, self.backup),
+            elsewhere,
         )
 
     def run(self, *names: str) -> HostResult:
