@@ -130,15 +130,13 @@ class _Source:
         self._pieces = pieces
         self._rest = b""
 
-    def read(self, size: int = -1) -> bytes:
+    def read(self, size: int) -> bytes:
         """At most ``size`` bytes; empty only at the end."""
         while not self._rest:
             piece = next(self._pieces, None)
             if piece is None:
                 return b""
             self._rest = piece
-        if size < 0:
-            size = len(self._rest)
         part, self._rest = self._rest[:size], self._rest[size:]
         return part
 

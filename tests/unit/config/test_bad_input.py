@@ -199,6 +199,26 @@ _CASES = {
         "exactly one",
     ),
     "neither": (_REPOSITORY, "repositories[0]: a repository is either s3 or file", "exactly one"),
+    "fraction-text": (
+        MINIMAL + "retention: {keep_last: 1, max_fraction: much}\n",
+        "retention.max_fraction: must be a number",
+        "docs/",
+    ),
+    "schedule-number": (
+        MINIMAL + "backup: {schedule: 5}\n",
+        "backup.schedule: must be a schedule, or a list of them",
+        "",
+    ),
+    "member-url-scheme": (
+        _MEMBER.replace("https://h:2380", "ftp://h:2380"),
+        "peer_urls[0]: not a member URL",
+        "https://10.0.0.1:2380",
+    ),
+    "member-url-no-port": (
+        _MEMBER.replace("https://h:2380", "https://h"),
+        "peer_urls[0]: not a member URL",
+        "https://10.0.0.1:2380",
+    ),
     "bucket-url": (_REPOSITORY + "    s3: {bucket: 's3://b/p'}\n", "not a bucket name", "prefix"),
     "prefix-slash": (_REPOSITORY + "    s3: {bucket: bbb, prefix: /a}\n", "not a key prefix", "slash"),
     "prefix-dots": (_REPOSITORY + "    s3: {bucket: bbb, prefix: a/../b}\n", "not a key prefix", "slash"),

@@ -311,3 +311,20 @@ def test_put_survives_deletes_that_remove_its_folder(store: FileStore) -> None:
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(put_and_delete, range(4)))
     assert list(store.list("")) == []
+
+
+def test_a_folder_that_keeps_disappearing_is_an_error(
+    store: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[str] = []
+
+    def link(source: Path, target: Path) -> None:
+        tries.append(target.name)
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory")
+
+    monkeypatch.setattr(os, "link", link)
+    with pytest.raises(StoreUnavailable, match="the folder of a/b keeps disappearing"):
+        store.put("a/b", b"1", create_only=True)
+    assert len(tries) > 1
+    monkeypatch.undo()
+    assert list(store.list("")) == []

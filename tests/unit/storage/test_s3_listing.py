@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from io import BytesIO
 from typing import Any
 
@@ -10,7 +11,8 @@ import boto3
 import pytest
 from botocore.stub import Stubber
 
-from etcdguard.errors import RepositoryError, StoreUnavailable
+from etcdguard.errors import AccessDenied, RepositoryError, StoreUnavailable
+from etcdguard.storage.base import Lock
 from etcdguard.storage.s3 import S3Options, S3Store
 
 
@@ -75,3 +77,46 @@ def test_an_absent_object_is_not_reported_while_the_bucket_is(store: S3Store, an
     answers.add_client_error("list_objects_v2", "SlowDown", "later", 503)
     with pytest.raises(StoreUnavailable):
         store.head("a")
+
+
+@pytest.mark.parametrize("last", [{"IsTruncated": True}, {}])
+def test_an_incomplete_listing_of_folders_is_an_error(
+    store: S3Store, answers: Stubber, last: dict[str, Any]
+) -> None:
+    first = {"IsTruncated": True, "NextContinuationToken": "t", "CommonPrefixes": [{"Prefix": "etcd/b/"}]}
+    answers.add_response("list_objects_v2", first)
+    answers.add_response("list_objects_v2", last)
+    with pytest.raises(StoreUnavailable):
+        store.folders("")
+
+
+def test_folders_of_all_pages_are_sorted(store: S3Store, answers: Stubber) -> None:
+    first = {"IsTruncated": True, "NextContinuationToken": "t", "CommonPrefixes": [{"Prefix": "etcd/b/"}]}
+    answers.add_response("list_objects_v2", first)
+    answers.add_response("list_objects_v2", {"IsTruncated": False, "CommonPrefixes": [{"Prefix": "etcd/a/"}]})
+    assert store.folders("") == ["a", "b"]
+
+
+def test_a_store_that_says_404_to_a_delete_has_deleted_it(store: S3Store, answers: Stubber) -> None:
+    answers.add_client_error("delete_object", "NoSuchKey", "Not Found", 404)
+    answers.add_response("list_objects_v2", page())  # the bucket is there
+    store.delete("a")
+    answers.add_client_error("delete_object", "AccessDenied", "no", 403)
+    with pytest.raises(AccessDenied):
+        store.delete("a")
+
+
+def test_a_legal_hold_is_a_lock_without_end(store: S3Store, answers: Stubber) -> None:
+    until = datetime(2026, 12, 1, tzinfo=timezone.utc)
+    for hold, expected in (("OFF", until), ("ON", datetime.max.replace(tzinfo=timezone.utc))):
+        answers.add_response(
+            "head_object",
+            {
+                "ObjectLockMode": "GOVERNANCE",
+                "ObjectLockRetainUntilDate": until,
+                "ObjectLockLegalHoldStatus": hold,
+            },
+        )
+        assert store.lock("a") == Lock(expected, "GOVERNANCE")
+    answers.add_response("head_object", {})
+    assert store.lock("a") is None
