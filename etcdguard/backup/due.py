@@ -181,8 +181,13 @@ class DueBackup:
     # -- what is remembered on this node -------------------------------------------------------------------
 
     def _last_emergency(self) -> datetime | None:
-        found = self._read("emergency").get("at")
-        return None if found is None else instant(found)
+        try:
+            return instant(self._read("emergency")["at"])
+        except KeyError:
+            return None
+        except ValueError as error:
+            _log.warning("slot.memory_damaged", name="emergency", error=str(error))
+            return None
 
     def _note(self, slot: str, reason: str) -> None:
         """Keep the newest reason why the slot has no backup yet, for its record."""

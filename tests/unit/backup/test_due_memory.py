@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from etcdguard.errors import Interrupted, SnapshotFailed
+from etcdguard.errors import ClusterUnhealthy, Interrupted, SnapshotFailed
 from etcdguard.storage.memory import MemoryStore
 from tests.support.faulty_store import Fault, FaultyStore, Rule
 from tests.unit.backup.test_due import HOUR, Machine, missed, slots
@@ -50,6 +50,21 @@ def test_reasons_that_cannot_be_read_are_forgotten(machine: Machine, damage: str
         assert machine.run(store).report is not None
     assert [one["name"] for one in logs if one["event"] == "slot.memory_damaged"] == ["reasons"]
     assert missed(store) == {"20261121T030000Z": UNKNOWN}
+
+
+@pytest.mark.parametrize("damage", ["{", '{"at": "yesterday"}', "{}"])
+def test_an_emergency_that_cannot_be_read_forbids_none(machine: Machine, damage: str) -> None:
+    store = MemoryStore("s3")
+    machine.gate.problem = ClusterUnhealthy("etcd has no leader", hint="wait")
+    machine.emergency = 3 * HOUR
+    assert machine.run(store).report is not None
+    (memory,) = machine.spool.glob("emergency-*.json")
+    memory.write_text(damage)
+    machine.clock.advance(HOUR)
+    with capture_logs() as logs:
+        assert machine.run(store).report is not None
+    told = [one["name"] for one in logs if one["event"] == "slot.memory_damaged"]
+    assert told == (["emergency"] if damage != "{}" else [])
 
 
 def test_slots_with_a_backup_are_not_missed(machine: Machine) -> None:
