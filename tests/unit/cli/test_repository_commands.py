@@ -90,7 +90,7 @@ def test_of_two_repositories_one_refuses_and_the_other_is_pruned(
     other = Scene(tmp_path / "other", stores=[FileStore.create("second", tmp_path / "second")])
     for minutes in (90, 60, 30):
         other.to(datetime.now(timezone.utc) - timedelta(minutes=minutes))
-        other.backup()
+        other.backup(scheduled=False)
     out, err = command("prune", "--confirm", "--max-fraction", "0.7", names=("first", "second"), code=15)
     assert {row.split()[0] for row in out.splitlines()[1:]} == {"second"}
     assert err.splitlines()[-2].endswith("3 of 4 backups would go, more than the 70% allowed")
