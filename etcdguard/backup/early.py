@@ -15,10 +15,10 @@ from functools import partial
 from types import TracebackType
 
 from etcdguard.backup import upload
-from etcdguard.backup.growing import GrowingObject
+from etcdguard.backup.growing import Abandoned, GrowingObject
 from etcdguard.errors import EtcdGuardError
 from etcdguard.log import get_logger
-from etcdguard.model import BackupId
+from etcdguard.model import BackupId, ObjectEntry
 from etcdguard.progress import NoProgress, Progress
 
 __all__ = ["Begun", "EarlyUpload"]
@@ -29,15 +29,15 @@ _log = get_logger()
 class Begun:
     """An object on its way to some repositories, each upload in a thread of its own.
 
-    ``uploads`` are called with the progress to report to; what they have done before ``show`` is reported
-    there at once.
+    ``uploads`` are called with the progress to report to; what they have done before ``whole`` is reported
+    then, at once.
     """
 
     def __init__(
         self, backup_id: BackupId, source: GrowingObject, uploads: Mapping[str, Callable[[Progress], None]]
     ) -> None:
         self.id = backup_id
-        self.source = source
+        self._source = source
         self._progress = _Counted()
         self._pool = ThreadPoolExecutor(max(len(uploads), 1), thread_name_prefix="early-upload")
         self._futures: dict[str, Future[None]] = {
@@ -47,9 +47,10 @@ class Begun:
     def __contains__(self, repository: str) -> bool:
         return repository in self._futures
 
-    def show(self, progress: Progress) -> None:
-        """Report to ``progress`` from now on."""
+    def whole(self, entry: ObjectEntry, progress: Progress) -> None:
+        """Every byte is spooled: the uploads may end, and report to ``progress`` from now on."""
         self._progress.show(progress)
+        self._source.whole(entry)
 
     def finish(self, repository: str) -> None:
         """Wait until that repository holds the whole object; raises what its upload raised."""
@@ -57,7 +58,7 @@ class Begun:
 
     def abandon(self) -> None:
         """Take back every upload that has not finished. Idempotent."""
-        self.source.abandon()
+        self._source.abandon()
         wait(self._futures.values())
         self._pool.shutdown()
 
@@ -145,9 +146,11 @@ class EarlyUpload:
             with self._lock:
                 if not self._stopped:
                     self._begun = begin(backup_id, source)
+        except Abandoned:
+            pass  # it ended before it was worth it
         except EtcdGuardError as error:
             # The run itself meets whatever it is, and says so.
-            _log.debug("backup.early_upload_skipped", error=error.message)
+            _log.info("backup.early_upload_skipped", error=error.message)
 
 
 class _Counted(NoProgress):

@@ -119,8 +119,7 @@ class Shipper:
         outcomes: dict[str, EtcdGuardError | None] = dict.fromkeys(delivered)
         progress.phase("upload", backup.stored.bytes * len(wanted))
         if begun is not None:
-            begun.show(progress)
-            begun.source.whole(backup.stored)
+            begun.whole(backup.stored, progress)
         outcomes |= self._each(wanted, lambda there: self._bring(there, entry, backup, progress, begun))
         progress.done()
         frozen = entry.frozen()
@@ -165,8 +164,7 @@ class Shipper:
         """Abort what a run that died had begun to upload to that key of the stores, wherever in reach."""
 
         def abort(there: Destination) -> None:
-            for upload in there.janitor.stale_uploads(key):
-                there.janitor.abort_upload(upload)
+            abort_orphans(there.janitor, key, key, self._clock.now())
 
         for name, error in self._each(list(self._destinations), abort).items():
             if error is not None:  # after a day any run takes it for abandoned

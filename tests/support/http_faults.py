@@ -18,6 +18,8 @@ from enum import Enum
 from typing import TypeAlias
 from urllib.parse import urlsplit
 
+from tests.support.http_server import running
+
 __all__ = ["FaultProxy", "HttpFault", "fault_proxy"]
 
 
@@ -118,15 +120,9 @@ class FaultProxy:
 def fault_proxy(upstream: str) -> Iterator[FaultProxy]:
     """A proxy in front of the server at ``upstream`` (an http URL)."""
     server = _Server(("127.0.0.1", 0), _Handler)
-    server.proxy = FaultProxy(f"http://127.0.0.1:{server.server_address[1]}", upstream)
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    try:
+    server.proxy = FaultProxy(f"http://127.0.0.1:{server.server_port}", upstream)
+    with running(server):
         yield server.proxy
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 class _Server(http.server.ThreadingHTTPServer):

@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from structlog.testing import capture_logs
 
+from etcdguard.errors import RepositoryError, SpoolFailed
 from etcdguard.storage.memory import MemoryStore
-from tests.support.backups import Node
+from tests.support.backups import Node, catalog_of, database
+from tests.support.fake_source import FakeSource
 from tests.support.faulty_store import Fault, FaultyStore, Rule
-
-
-@pytest.fixture
-def node(tmp_path: Path) -> Node:
-    return Node(tmp_path / "spool")
-
-
-@pytest.fixture
-def store() -> MemoryStore:
-    return MemoryStore("one")
 
 
 def test_a_place_in_the_chain_is_that_of_its_own_cluster(node: Node, store: MemoryStore) -> None:
@@ -47,3 +37,15 @@ def test_a_last_manifest_that_cannot_be_read_is_told_and_stops_nothing(
     assert report.delivery.manifest is not None
     assert report.delivery.manifest.sequence == 2
     assert "spool.manifest_damaged" in {one["event"] for one in logs}
+
+
+def test_a_full_spool_is_emptied_for_the_next_slot(node: Node, store: MemoryStore) -> None:
+    """What waits may be what fills it; of itself a slot's backup would never come to shipping it."""
+    with pytest.raises(RepositoryError):
+        node.backup(20, FaultyStore(store, [Rule(Fault.DENIED, "put", times=None)]))
+    node.options = {"slot": "2026-11-21T03:00:00Z"}
+    full = SpoolFailed("cannot write the spool: no space left on device", hint="free space")
+    with pytest.raises(SpoolFailed, match="no space left"):
+        node.run(FakeSource(database(21), stream_error=full), store)
+    assert [one.manifest.snapshot.revision for one in catalog_of(store).list().backups] == [20]
+    assert node.spool.entries() == []

@@ -44,11 +44,6 @@ def _small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def node(tmp_path: Path) -> Node:
-    return Node(tmp_path / "spool")
-
-
-@pytest.fixture
 def store() -> FaultyStore:
     return FaultyStore(MemoryStore("one"))
 

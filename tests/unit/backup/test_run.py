@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -20,7 +19,6 @@ from etcdguard.errors import (
     Locked,
     RepositoryError,
     SnapshotFailed,
-    SpoolFailed,
 )
 from etcdguard.model import HashKV
 from etcdguard.progress import NoProgress
@@ -40,16 +38,6 @@ from tests.support.backups import (
 from tests.support.bolt_writer import with_trailer
 from tests.support.fake_source import FakeSource, fake_members
 from tests.support.faulty_store import Fault, FaultyStore, Rule
-
-
-@pytest.fixture
-def node(tmp_path: Path) -> Node:
-    return Node(tmp_path / "spool")
-
-
-@pytest.fixture
-def store() -> MemoryStore:
-    return MemoryStore("one")
 
 
 def source(revision: int = 20) -> FakeSource:
@@ -312,18 +300,6 @@ def test_a_new_repository_continues_the_chain_that_an_absent_one_holds(
     assert second.delivery.manifest.previous is not None
     assert second.delivery.manifest.previous.id == first.delivery.manifest.id
     assert set(second.failed) == {"one"}
-
-
-def test_a_full_spool_is_emptied_for_the_next_slot(node: Node, store: MemoryStore) -> None:
-    """What waits may be what fills it; of itself a slot's backup would never come to shipping it."""
-    with pytest.raises(RepositoryError):
-        node.run(source(20), down(store))
-    node.options = {"slot": "2026-11-21T03:00:00Z"}
-    full = SpoolFailed("cannot write the spool: no space left on device", hint="free space")
-    with pytest.raises(SpoolFailed, match="no space left"):
-        node.run(FakeSource(database(21), stream_error=full), store)
-    assert [one.manifest.snapshot.revision for one in catalog_of(store).list().backups] == [20]
-    assert node.spool.entries() == []
 
 
 def test_a_damaged_entry_is_left_for_a_person_and_stops_nothing(node: Node, store: MemoryStore) -> None:

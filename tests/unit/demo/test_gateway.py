@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.server
 import json
 import socket
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -13,6 +12,7 @@ import pytest
 
 from etcdguard.demo.gateway import Gateway
 from etcdguard.errors import EtcdUnreachable
+from tests.support.http_server import running
 
 
 @contextmanager
@@ -27,14 +27,8 @@ def _server(status: int, body: bytes) -> Iterator[str]:
 
         def log_message(self, format: str, *args: object) -> None: ...
 
-    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
+    with running(http.server.HTTPServer(("127.0.0.1", 0), Handler)) as url:
+        yield url
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, timezone
@@ -17,6 +16,7 @@ from etcdguard.etcd import metrics
 from etcdguard.etcd.connection import ConnectionOptions
 from etcdguard.etcd.metrics import Page, Scraper
 from etcdguard.etcd.source import EndpointFailure
+from tests.support.http_server import running
 
 NOW = datetime(2026, 11, 21, 2, 0, 0, 500_000, tzinfo=timezone.utc)
 PAGE = 'etcd_server_id{server_id="0f"} 1\n'
@@ -38,15 +38,8 @@ def serving(body: str, status: int, headers: Mapping[str, str]) -> Iterator[str]
 
         def log_message(self, *_: object) -> None: ...
 
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with running(HTTPServer(("127.0.0.1", 0), Handler)) as url:
+        yield url
 
 
 Serve = Callable[..., str]

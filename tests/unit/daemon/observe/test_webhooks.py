@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 
 from etcdguard.daemon.observe.problems import Problem, Severity
 from etcdguard.daemon.observe.webhooks import Messenger, Webhook
+from tests.support.http_server import running
 from tests.unit.daemon.observe.states import HOUR, NOW
 
 HOOK = Webhook(SecretStr("https://hooks.example.com/s3cret"))
@@ -150,19 +151,15 @@ class _Receiver(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def receiver() -> Iterator[HTTPServer]:
+def receiver() -> Iterator[str]:
+    """Its URL."""
     _Receiver.got.clear()
-    server = HTTPServer(("127.0.0.1", 0), _Receiver)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with running(HTTPServer(("127.0.0.1", 0), _Receiver)) as url:
+        yield url
 
 
-def test_over_http(receiver: HTTPServer) -> None:
-    webhook = Webhook(SecretStr(f"http://127.0.0.1:{receiver.server_address[1]}/token"))
+def test_over_http(receiver: str) -> None:
+    webhook = Webhook(SecretStr(f"{receiver}/token"))
     told = Messenger((webhook,), "prod", "cp1")
     told.tell({"a": problem("a")}, NOW)
     told.close()
@@ -170,9 +167,9 @@ def test_over_http(receiver: HTTPServer) -> None:
     assert (path, content_type, message["key"]) == ("/token", "application/json", "a")
 
 
-def test_an_answer_that_is_an_error_is_one(receiver: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_that_is_an_error_is_one(receiver: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_Receiver, "status", 503)
-    webhook = Webhook(SecretStr(f"http://127.0.0.1:{receiver.server_address[1]}/token"))
+    webhook = Webhook(SecretStr(f"{receiver}/token"))
     with capture_logs() as logs:
         told = Messenger((webhook,), "prod", "cp1", pause=0.001)
         told.tell({"a": problem("a")}, NOW)
