@@ -9,7 +9,7 @@ from typing import Any
 
 from etcdguard.audit.facts import RepositoryFacts, StoredBackup
 from etcdguard.audit.promise import Promise
-from etcdguard.catalog.events import Event
+from etcdguard.catalog.events import Event, believed
 from etcdguard.catalog.standing import Standing
 from etcdguard.clock import instant
 from etcdguard.model import BackupId
@@ -182,7 +182,7 @@ def standing(checks: Iterable[Check]) -> dict[str, Standing[Check]]:
 
 def tell(facts: RepositoryFacts) -> History:
     """Only events that can be believed count."""
-    events = sorted((one for one in facts.events if one.trust == "valid"), key=lambda one: (one.at, one.key))
+    events = believed(facts.events)
     known = {one.id: Known(one.id, stored=one) for one in facts.backups}
     for event in _of(events, "backup"):
         backup_id = str(event.facts["id"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
@@ -15,7 +15,7 @@ from etcdguard.crypto.signing import TrustedSigners
 from etcdguard.errors import Corruption, ObjectNotFound
 from etcdguard.storage.base import ObjectStore
 
-__all__ = ["EVENT_FORMAT", "Event", "EventTrust", "read_event"]
+__all__ = ["EVENT_FORMAT", "Event", "EventTrust", "believed", "read_event"]
 
 EVENT_FORMAT = "etcdguard-event/1"
 
@@ -43,6 +43,11 @@ class Event:
     def name(self) -> str:
         """Its file name, which later events know it by."""
         return self.key.rpartition("/")[2]
+
+
+def believed(events: Iterable[Event]) -> list[Event]:
+    """The valid ones, oldest first: by the moment within them, for keys tell no more than the second."""
+    return sorted((one for one in events if one.trust == "valid"), key=lambda one: (one.at, one.key))
 
 
 def read_event(store: ObjectStore, layout: Layout, trusted: TrustedSigners, key: str) -> Event | None:

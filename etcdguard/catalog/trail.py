@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from typing import Any
 
-from etcdguard.catalog.events import EVENT_FORMAT, Event, read_event
+from etcdguard.catalog.events import EVENT_FORMAT, Event, believed, read_event
 from etcdguard.catalog.layout import Layout
 from etcdguard.catalog.reading import PARALLEL_READS
 from etcdguard.catalog.standing import Standing, Verified
@@ -55,7 +55,7 @@ class Trail:
         self._store.put(key, raw, create_only=True)
         return key
 
-    def events(self, kind: str) -> Iterator[dict[str, Any]]:
+    def events(self, kind: str) -> list[dict[str, Any]]:
         """Events of one kind, oldest first.
 
         Left out: those without a signature we trust, those in a format we do not know, and those that do not
@@ -64,9 +64,8 @@ class Trail:
         keys = [info.key for info in self._store.list(self._layout.events)]
         wanted = [key for key in keys if self._layout.event_kind(key) == kind]
         with ThreadPoolExecutor(PARALLEL_READS) as pool:
-            for event in pool.map(self.read, wanted):
-                if event is not None and event.trust == "valid":
-                    yield dict(event.facts)
+            there = [event for event in pool.map(self.read, wanted) if event is not None]
+        return [dict(event.facts) for event in believed(there)]
 
     def knows_backups(self) -> bool:
         """Whether a backup was ever taken, verified, held or pruned here, believed or not."""

@@ -280,7 +280,7 @@ def _outlook(app: App, plan: RestorePlan, repository: str | None) -> Outlook:
     from etcdguard.restore.outlook import outlook
 
     try:
-        past = app.first_catalog(repository, lambda catalog: list(catalog.trail.events("restore")))
+        past = app.first_catalog(repository, lambda catalog: catalog.trail.events("restore"))
     except RepositoryError as error:  # the restore may still come from one that answers later
         _log.warning("restore.history_unreadable", error=error.message)
         past = []

@@ -228,7 +228,7 @@ def report(**changes: Any) -> DefragReport:
 def test_a_run_is_recorded_everywhere_and_counted_once(tmp_path: Path, given: Given) -> None:
     site = Site(tmp_path)
     given(site).record(report(outcome="failed"))
-    assert [len(list(catalog.trail.events("defrag"))) for catalog in site.app.catalogs()] == [1, 1]
+    assert [len(catalog.trail.events("defrag")) for catalog in site.app.catalogs()] == [1, 1]
     found = given(site).history(CLUSTER_ID)
     assert (found.failures, list(found.last)) == (1, ["a2"])
     assert given(site).history("another cluster") == History({}, 0)

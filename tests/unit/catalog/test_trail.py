@@ -74,8 +74,8 @@ def test_an_event_is_signed_and_comes_back_as_it_was(store: MemoryStore) -> None
         "after": [],
         **facts,
     }
-    assert list(trail(store).events("prune")) == [event]
-    assert list(trail(store).events("verify")) == []
+    assert trail(store).events("prune") == [event]
+    assert trail(store).events("verify") == []
     raw, signature = (b"".join(store.get(name)) for name in (key, key + ".sig"))
     assert raw.endswith(b"}\n")
     assert SIGNER.public.verify(raw, signature)
@@ -149,13 +149,27 @@ def test_events_come_oldest_first(store: MemoryStore) -> None:
     assert times == sorted(times)
 
 
+def test_events_of_one_second_come_oldest_first_whatever_their_names(
+    store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = iter(["ffffffff", "77777777", "00000000"])
+    monkeypatch.setattr("etcdguard.catalog.trail.secrets.token_hex", lambda _bytes: next(names))
+    for microsecond, outcome in enumerate(["ok", "ok", "failed"]):
+        at = START + timedelta(microseconds=microsecond)
+        facts = {"results": [result("a", outcome=outcome)]}
+        trail(store).record("verify", facts, at=at, actor="node-1", signer=SIGNER)
+    told = [event["results"][0]["outcome"] for event in trail(store).events("verify")]
+    assert told == ["ok", "ok", "failed"]
+    assert trail(store).standing()["a"].sound is None
+
+
 def test_an_event_names_those_before_it(store: MemoryStore) -> None:
     """Also over the turn of a day, a month and a year, and never more than it takes."""
     made: list[str] = []
     for number in range(NAMED_BEFORE + 4):
         at = START + timedelta(days=9 * number)
         key = trail(store).record("prune", {}, at=at, actor="node-1", signer=SIGNER)
-        assert list(trail(store).events("prune"))[-1]["after"] == made[-NAMED_BEFORE:]
+        assert trail(store).events("prune")[-1]["after"] == made[-NAMED_BEFORE:]
         made.append(key.removeprefix("prod/events/"))
 
 
@@ -228,7 +242,7 @@ def test_an_event_of_another_kind_under_our_name_is_not_believed(store: MemorySt
 
 def test_a_signed_manifest_is_no_event(store: MemoryStore) -> None:
     place(store, "prod/events/20261121T020000Z-verify-00000000.json", {"format": "etcdguard/1"})
-    assert list(trail(store).events("verify")) == []
+    assert trail(store).events("verify") == []
 
 
 def test_formats_and_levels_of_later_versions_are_passed_over(store: MemoryStore) -> None:
@@ -247,7 +261,7 @@ def test_a_cluster_called_like_a_kind(store: MemoryStore) -> None:
 def test_an_event_that_was_deleted_meanwhile(store: MemoryStore) -> None:
     key = verified(store, result(A))
     store.delete(key + ".sig")
-    assert list(trail(store).events("verify")) == []
+    assert trail(store).events("verify") == []
 
 
 @pytest.mark.parametrize("rule", [Rule(Fault.CUT_SHORT, "list"), Rule(Fault.TIMEOUT, "get")])
