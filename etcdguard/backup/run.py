@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -110,24 +111,27 @@ class BackupJob:
         self._progress = progress
 
     def run(self) -> BackupReport:
-        """Ship what earlier runs left, and take, spool and ship a new backup.
+        """Take and spool a new backup, then ship what earlier runs left, oldest first, and the new one.
 
         A repository that fails is in the report; RepositoryError is raised when all of them fail, with the
         backup safe in the spool. Raises Locked, SpoolFailed, EtcdUnreachable, ClusterUnhealthy or Corruption.
         """
         started = self._clock.monotonic()
         backlog = self._backlog()
-        with self._spool.locked(self._options.spool_patience), EarlyUpload() as early:
-            # A slot's time is short: its snapshot comes before what waits for a repository.
-            shipped = backlog.ship_all() if self._options.slot is None else []
-            try:
-                entry, backup, begun = self._spooled(early)
-            except SpoolFailed:
-                if self._options.slot is not None:
-                    backlog.ship_all()  # it may be what fills the disk: the next run finds room
-                raise
-            if self._options.slot is not None:
-                shipped = backlog.ship_all(but=entry)
+        with self._spool.locked(self._options.spool_patience), ExitStack() as stack:
+            shipped: list[Delivery] = []
+            try:  # before what waits for a repository: one that does not answer takes minutes
+                taken = self._spooled(stack.enter_context(EarlyUpload()))
+            except EtcdGuardError as error:
+                waiting = len(self._spool.entries())
+                if self._ships_after(error):
+                    shipped = backlog.ship_all()
+                if not isinstance(error, SpoolFailed) or len(self._spool.entries()) == waiting:
+                    raise
+                _log.warning("backup.repeated", reason=error.message)  # there may be room now
+                taken = self._spooled(stack.enter_context(EarlyUpload()))
+            entry, backup, begun = taken
+            shipped += backlog.ship_all(but=entry)
             delivery = backlog.ship(entry, backup, begun)
         if not delivery.committed and delivery.superseded_by is None:
             raise _not_delivered(delivery)
@@ -140,6 +144,13 @@ class BackupJob:
 
     def _backlog(self) -> Backlog:
         return Backlog(self._spool, self._options.cluster_name, self._shipper, self._progress)
+
+    def _ships_after(self, error: EtcdGuardError) -> bool:
+        """Whether what waits is shipped although there is no new backup.
+
+        A schedule sees to it otherwise, and has a slot to keep; but what waits may be what is in its way.
+        """
+        return self._options.slot is None or isinstance(error, SpoolFailed)
 
     def _spooled(self, early: EarlyUpload) -> tuple[SpoolEntry, SpooledBackup, Begun | None]:
         entry = self._spool.new_entry()

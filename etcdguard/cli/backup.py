@@ -65,8 +65,8 @@ def command(
 ) -> None:
     """Take an encrypted snapshot and ship it to every repository.
 
-    What an earlier run could not ship is shipped first. Exit code 3 when some repositories failed: the backup
-    stays in the spool for them, and the next run tries again.
+    What an earlier run could not ship is shipped between the two. Exit code 3 when some repositories failed:
+    the backup stays in the spool for them, and the next run tries again.
     """
     from etcdguard.etcd import poll_for_throughput
 
