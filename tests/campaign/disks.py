@@ -273,6 +273,8 @@ def rows(here: Laboratory, commands: Sequence[Command], most: int, rng: random.R
         for name, (number, stays) in _ERRORS.items():
             probe = Trouble(0, number, stays)
             counted = concerned(calls, number)
+            if command.seconds:  # a slow run does not come as far as another
+                counted = counted[: len(counted) // 2]
             chosen = sorted(rng.sample(range(len(counted)), min(most, len(counted))))
             cells = (command.name, f"{name}, at {len(chosen)} of {len(counted)} calls")
             yield Row.of(cells, partial(_at_each, here, command, probe, chosen, counted))
