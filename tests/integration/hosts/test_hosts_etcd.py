@@ -174,14 +174,15 @@ def test_containers_outlive_the_kubelet(pod_cluster: HostCluster) -> None:
 def test_a_container_that_ignores_the_signal_is_killed_after_its_grace_period(hosts: HostSet) -> None:
     host = hosts["cp1"]
     stubborn = (
-        "#!/usr/bin/python3\nimport signal\nsignal.signal(15, signal.SIG_IGN)\nwhile True: signal.pause()\n"
+        "#!/usr/bin/python3\nimport signal\nsignal.signal(15, signal.SIG_IGN)\n"
+        "open('/run/stubborn', 'w').close()\nwhile True: signal.pause()\n"
     )
     host.write("/usr/local/bin/stubborn", stubborn, mode=0o755)
     install_kubelet(host)
     host.write(f"{MANIFESTS}/stubborn.yaml", pod_manifest("stubborn", ["stubborn"], grace=2))
     host.systemctl("start", "kubelet.service")
-    _until(lambda: len(host.processes("stubborn")) == 1)
-    time.sleep(0.5)  # until it ignores the signal
+    _until(lambda: host.exists("/run/stubborn"))  # from now on it ignores the signal
+    assert len(host.processes("stubborn")) == 1
     started = time.monotonic()
     host.run("rm", f"{MANIFESTS}/stubborn.yaml")
     _until(lambda: host.processes("stubborn") == [])

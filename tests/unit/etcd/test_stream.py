@@ -122,9 +122,9 @@ def test_a_silent_stream_stalls_and_is_cancelled() -> None:
         frames.cancelled.wait()
 
     started = time.monotonic()
-    with pytest.raises(SnapshotFailed, match=r"stalled: no data for 0.2 s after 32768 bytes"):
-        read(stream(silent, StreamLimits(stall_timeout=0.2)))
-    assert 0.2 <= time.monotonic() - started < 5
+    with pytest.raises(SnapshotFailed, match=r"stalled: no data for 1 s after 32768 bytes"):
+        read(stream(silent, StreamLimits(stall_timeout=1)))
+    assert 1 <= time.monotonic() - started < 20
 
 
 def test_the_deadline_holds_although_data_keeps_coming() -> None:
@@ -134,8 +134,8 @@ def test_the_deadline_holds_although_data_keeps_coming() -> None:
 
     started = time.monotonic()
     with pytest.raises(SnapshotFailed, match=r"not complete after 0.3 s"):
-        read(stream(trickle, StreamLimits(stall_timeout=5, deadline=0.3)))
-    assert 0.3 <= time.monotonic() - started < 3
+        read(stream(trickle, StreamLimits(stall_timeout=60, deadline=0.3)))
+    assert 0.3 <= time.monotonic() - started < 30
 
 
 def test_the_deadline_holds_although_data_is_waiting() -> None:
@@ -157,18 +157,18 @@ def test_empty_messages_do_not_count_as_progress() -> None:
 def test_a_trickle_below_the_piece_size_is_no_stall() -> None:
     def trickle(frames: FakeFrames) -> Iterator[bytes]:
         for message in frames_of(SNAPSHOT):
-            frames.cancelled.wait(0.1)
+            frames.cancelled.wait(0.5)
             yield message
 
-    assert read(stream(trickle, StreamLimits(stall_timeout=0.3))) == SNAPSHOT
+    assert read(stream(trickle, StreamLimits(stall_timeout=1.5))) == SNAPSHOT
 
 
 def test_a_slow_consumer_is_no_stall() -> None:
     database = bytes(12 * 1024 * 1024)
-    with stream(frames_of(database + bytes(32)), StreamLimits(stall_timeout=0.1)) as opened:
+    with stream(frames_of(database + bytes(32)), StreamLimits(stall_timeout=1)) as opened:
         total = 0
         for piece in opened:
-            time.sleep(0.05)
+            time.sleep(0.15)
             total += len(piece)
     assert total == len(database) + TRAILER_BYTES
 
