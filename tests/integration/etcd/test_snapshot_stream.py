@@ -139,7 +139,7 @@ def test_the_limits_hold_against_a_real_member(cluster_factory: ClusterFactory, 
         assert db_bytes >= FILL
 
 
-LIMITS = StreamLimits(stall_timeout=0.5, max_bytes=50_000_000)
+LIMITS = StreamLimits(stall_timeout=2, max_bytes=50_000_000)
 DATABASE = database(800)
 TRAILER = hashlib.sha256(DATABASE).digest()
 
@@ -270,8 +270,8 @@ LIES = [
     (endless, SnapshotFailed, "more than the announced"),
     (endless_and_never_less_to_come, SnapshotFailed, "the limit is"),
     (endless_empty, SnapshotFailed, "messages are empty"),
-    (stalls, SnapshotFailed, f"stalled: no data for 0.5 s after {len(DATABASE)} bytes"),
-    (never_begins, SnapshotFailed, "stalled: no data for 0.5 s after 0 bytes"),
+    (stalls, SnapshotFailed, f"stalled: no data for 2 s after {len(DATABASE)} bytes"),
+    (never_begins, SnapshotFailed, "stalled: no data for 2 s after 0 bytes"),
     (breaks_off, SnapshotFailed, rf"the disk is gone \(after {len(DATABASE)} bytes\)"),
     (garbage, SnapshotFailed, "malformed"),
 ]
@@ -285,7 +285,7 @@ def test_lies_and_faults_are_found_in_bounded_time(
     started = time.monotonic()
     with pytest.raises(error, match=why) as raised:
         read_from(script, LIMITS)
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 30
     assert type(raised.value) is error
     assert raised.value.hint
     assert "\n" not in raised.value.message
