@@ -63,6 +63,10 @@ coverage-unit: $(READY) ## fail unless the unit tests of these parts alone reach
 	$(COVERAGE) combine --quiet
 	$(COVERAGE) report --fail-under=100 --include='$(PROVEN)'
 
+.PHONY: test-jammy
+test-jammy: $(READY) ## run the tests of the systemd units on Ubuntu 22.04 (root; a few minutes)
+	ETCDGUARD_HOSTS_RELEASE=jammy ETCDGUARD_REQUIRE_HOSTS=1 $(BIN)/python -m pytest tests/e2e/test_systemd.py
+
 .PHONY: lint
 lint: $(READY) ## check style and formatting
 	$(BIN)/ruff check
