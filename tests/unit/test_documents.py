@@ -1,4 +1,4 @@
-"""What the documents tell a developer to run is there to be run."""
+"""What the documents name is there: targets, modules, files, and each other."""
 
 from __future__ import annotations
 
@@ -35,3 +35,26 @@ def test_a_target_is_in_the_makefile(target: str) -> None:
 @pytest.mark.parametrize("module", sorted(named(r"python -m (tests[\w.]+)")))
 def test_a_module_is_there(module: str) -> None:
     assert find_spec(module) is not None, named(r"python -m (tests[\w.]+)")[module]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(document: Path) -> None:
+    for path, anchor in re.findall(r"\]\((?!\w+:)([^)#\s]+)(?:#([^)]*))?\)", document.read_text()):
+        target = document.parent / path
+        assert target.exists(), path
+        assert not anchor or anchor in anchors(target), f"{path}#{anchor}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_and_tests_are_there(document: Path) -> None:
+    pattern = r"`((?:tests|etcdguard|systemd|config|docs)/[\w./*-]+\.\w+)(?:::(\w+))?`"
+    for path, test in re.findall(pattern, document.read_text()):
+        found = list(ROOT.glob(path))
+        assert found, path
+        assert not test or f"def {test}(" in found[0].read_text(), f"{path}::{test}"
+
+
+def anchors(document: Path) -> set[str]:
+    """As the forges make them of headings."""
+    headings = re.findall(r"^#+ (.*)$", document.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
