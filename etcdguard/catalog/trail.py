@@ -51,7 +51,7 @@ class Trail:
         )
         key = self._layout.event(at, kind, secrets.token_hex(4))
         if signer is not None:
-            self._store.put(key + ".sig", signer.sign(raw))
+            self._store.put(key + ".sig", signer.sign(raw), create_only=True)
         self._store.put(key, raw, create_only=True)
         return key
 

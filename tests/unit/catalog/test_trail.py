@@ -104,14 +104,17 @@ def test_what_is_no_json_is_not_written(store: MemoryStore) -> None:
     assert list(store.list("")) == []
 
 
-def test_no_event_is_overwritten(store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("signer", [None, SIGNER], ids=["unsigned", "signed"])
+def test_no_event_is_overwritten(
+    store: MemoryStore, monkeypatch: pytest.MonkeyPatch, signer: SigningKey | None
+) -> None:
     monkeypatch.setattr("etcdguard.catalog.trail.secrets.token_hex", lambda count: "ab" * count)
-    key = trail(store).record("prune", {"n": 1}, at=START, actor="first", signer=None)
-    raw = b"".join(store.get(key))
+    key = trail(store).record("prune", {"n": 1}, at=START, actor="first", signer=signer)
     assert key == "prod/events/20261121T020000Z-prune-abababab.json"
+    before = {info.key: b"".join(store.get(info.key)) for info in store.list("")}
     with pytest.raises(ObjectExists):
-        trail(store).record("prune", {"n": 2}, at=START, actor="second", signer=None)
-    assert b"".join(store.get(key)) == raw
+        trail(store).record("prune", {"n": 2}, at=START, actor="second", signer=signer)
+    assert {info.key: b"".join(store.get(info.key)) for info in store.list("")} == before
 
 
 @pytest.fixture
