@@ -35,11 +35,9 @@ class Session:
     """The connection flags that were given, by setting key."""
 
     def load(self) -> Loaded:
-        """The effective configuration, and what holds for a process that works by it. Raises ConfigError."""
+        """The effective configuration. Raises ConfigError."""
         from etcdguard.config import load
-        from etcdguard.heap import share_heap
 
-        share_heap()
         return load(self.config_path, self.env, self.connection)
 
     def report(self, document: Document, table_renderer: Callable[[Document], str]) -> None:
