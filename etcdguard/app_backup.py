@@ -35,10 +35,12 @@ def backup_job(
     emergency: bool = False,
     slot: str | None = None,
     max_rate: int | None = None,
+    spool_patience: float | None = None,
 ) -> BackupJob:
     """The backup of the configured cluster into every configured repository.
 
-    ``max_rate`` (bytes a second) replaces the configured one.
+    ``max_rate`` (bytes a second) replaces the configured one. ``spool_patience`` (seconds) is for another run
+    on this node; None: as long as a repository is insisted on.
     """
     settings = app.config.backup
     options = BackupOptions(
@@ -50,7 +52,7 @@ def backup_job(
         endpoint=endpoint,
         emergency=emergency,
         slot=slot,
-        spool_patience=app.patience or 0.0,
+        spool_patience=(app.patience or 0.0) if spool_patience is None else spool_patience,
         hash_kv_seconds=settings.hash_kv_timeout.total_seconds(),
         limits=StreamLimits(
             stall_timeout=settings.stall_timeout.total_seconds(),

@@ -16,11 +16,14 @@ from typing import Protocol
 from etcdguard.errors import EtcdGuardError, Locked
 from etcdguard.log import get_logger
 
-__all__ = ["PATIENCE", "Gate", "maintenance", "step_back"]
+__all__ = ["PATIENCE", "SPOOL_PATIENCE", "Gate", "maintenance", "step_back"]
 
 _log = get_logger()
 
 PATIENCE = 900.0
+
+SPOOL_PATIENCE = 180.0
+"""Seconds that it waits for the spool of its node. What is scheduled insists on a repository for 120."""
 
 _NICE = 5
 """As in systemd/etcdguard-backup.service."""

@@ -34,10 +34,13 @@ from typing import IO
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from etcdguard.errors import Corruption, Locked, SpoolFailed
+from etcdguard.log import get_logger
 from etcdguard.model import Cluster, Compression, Encryption, HashKV, Member, ObjectEntry, SnapshotFacts
 from etcdguard.storage.durable import inherit_owner
 
 __all__ = ["Spool", "SpoolEntry", "SpooledBackup"]
+
+_log = get_logger()
 
 _SEALING, _OBJECT, _FACTS = "sealing", "snapshot.bin", "backup.json"
 _MANIFEST, _SIGNATURE = "manifest.json", "manifest.json.sig"
@@ -168,7 +171,10 @@ class Spool:
 
     @contextlib.contextmanager
     def locked(self, patience: float = 0.0) -> Iterator[None]:
-        """Hold the spool for one run; raises Locked when another on this node has it for longer (seconds)."""
+        """Hold the spool for one run; raises Locked when another on this node has it for longer (seconds).
+
+        The log says so when it has to wait.
+        """
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
@@ -180,7 +186,7 @@ class Spool:
             ) from error
         try:
             try:
-                _take(descriptor, time.monotonic() + patience)
+                _take(descriptor, patience)
             except BlockingIOError as error:
                 raise Locked(
                     f"another etcdguard backup is running on this node (lock {self.path / 'lock'})",
@@ -225,14 +231,19 @@ class Spool:
         return SpoolEntry(path)
 
 
-def _take(descriptor: int, deadline: float) -> None:
-    """Lock the file; raises BlockingIOError when it is not to be had before the deadline."""
+def _take(descriptor: int, patience: float) -> None:
+    """Lock the file; raises BlockingIOError when it is not to be had within so many seconds."""
+    deadline = time.monotonic() + patience
+    told = False
     while True:
         try:
             return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() >= deadline:
                 raise
+        if not told:
+            _log.warning("spool.waiting", reason="another etcdguard backup is running on this node")
+            told = True
         time.sleep(_LOCK_POLL)
 
 

@@ -74,7 +74,7 @@ def command(
 
     from etcdguard.app import App
     from etcdguard.app_backup import backup_job
-    from etcdguard.backup.courtesy import maintenance, step_back
+    from etcdguard.backup.courtesy import SPOOL_PATIENCE, maintenance, step_back
     from etcdguard.heap import share_heap
 
     if sum(map(bool, (if_due, spooled, endpoint or emergency or max_rate))) > 1:
@@ -91,7 +91,15 @@ def command(
         _spooled(session, app)
     else:
         with session.progress() as progress, app.etcd() as client, app.lock("maintenance") as lock:
-            job = backup_job(app, client, progress, endpoint=endpoint, emergency=emergency, max_rate=max_rate)
+            job = backup_job(
+                app,
+                client,
+                progress,
+                endpoint=endpoint,
+                emergency=emergency,
+                max_rate=max_rate,
+                spool_patience=SPOOL_PATIENCE,
+            )
             with nullcontext() if emergency else maintenance(lock):
                 report = job.run()
         _report(session, report, {})

@@ -145,16 +145,25 @@ def test_the_failure_of_the_only_repository_is_told_once(world: World, tmp_path:
 
 
 def test_another_run_holds_the_spool(world: World, tmp_path: Path) -> None:
+    """Who only ships is told at once where no schedule says how long to wait; who wants a backup waits."""
     here = world.sound.copy(tmp_path / "here")
     connect_to(plain)(world, here)
+    del here.settings["backup"]["schedule"]
     here.save()
     before = tree(here.folder)
     with (here.spool / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        error, hint = here.run("backup", "-q", code=11).problem
-    assert "another etcdguard backup" in error
-    assert "wait" in hint
-    assert tree(here.folder) == before
+        error, hint = here.run("backup", "--spooled", "-q", code=11).problem
+        assert "another etcdguard backup" in error
+        assert "wait" in hint
+        assert tree(here.folder) == before
+        with here.start("backup") as process:
+            assert process.stderr is not None
+            while "spool.waiting" not in (line := process.stderr.readline()):
+                assert line, "it ended"
+            fcntl.flock(lock, fcntl.LOCK_UN)
+            _, err = process.communicate(timeout=120)
+            assert process.returncode == 0, err
 
 
 def test_the_same_commands_succeed_on_sound_input(world: World, tmp_path: Path) -> None:

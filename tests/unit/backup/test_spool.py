@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from etcdguard.backup.spool import Spool, SpooledBackup, SpoolEntry, writing
 from etcdguard.errors import Corruption, Locked, SpoolFailed
@@ -161,8 +162,9 @@ def test_a_run_waits_for_another_as_long_as_it_has_patience(
                 other.close()
 
         monkeypatch.setattr("etcdguard.backup.spool.time.sleep", sleep)
-        with Spool(spool.path).locked(patience=300.0):
+        with capture_logs() as logs, Spool(spool.path).locked(patience=300.0):
             assert waits == [0.05] * 3
+        assert [line["event"] for line in logs] == ["spool.waiting"]
 
 
 def test_the_slots_whose_backups_wait(spool: Spool, tmp_path: Path) -> None:
