@@ -75,7 +75,6 @@ def command(
     from etcdguard.app import App
     from etcdguard.app_backup import backup_job
     from etcdguard.backup.courtesy import SPOOL_PATIENCE, maintenance, step_back
-    from etcdguard.heap import share_heap
 
     if sum(map(bool, (if_due, spooled, endpoint or emergency or max_rate))) > 1:
         raise UsageError(
@@ -83,7 +82,6 @@ def command(
             hint="a scheduled backup goes by backup.prefer, backup.emergency and backup.max_rate",
         )
     step_back()
-    share_heap()
     app = App(session.load())
     if if_due:
         _if_due(session, app)

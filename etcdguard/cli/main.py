@@ -20,6 +20,7 @@ from etcdguard.cli.lazy import Entry, LazyGroup
 from etcdguard.cli.options import global_options
 from etcdguard.cli.session import Session
 from etcdguard.errors import EtcdGuardError, Interrupted, UsageError
+from etcdguard.heap import share_heap
 from etcdguard.human import without_controls
 
 __all__ = ["COMMANDS", "main", "run"]
@@ -75,6 +76,7 @@ def cli() -> None:
 def main() -> NoReturn:
     """The console script."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    share_heap()
     # What a command reads lives to its end: looking for cycles in it time and again took 8 % of a long list.
     gc.set_threshold(20_000, 20, 50)
     code = run(sys.argv[1:], os.environ)

@@ -8,32 +8,37 @@ import pytest
 
 _THREADS = """
 import ctypes, threading
+import etcdguard.cli.main as program
 from etcdguard.heap import share_heap
-{first}
-ready = threading.Barrier(4)
-def work():
-    ready.wait()
-    kept = [bytearray(2000) for _ in range(1000)]
-    ready.wait()
-threads = [threading.Thread(target=work) for _ in range(4)]
-for thread in threads: thread.start()
-for thread in threads: thread.join()
-ctypes.CDLL(None).malloc_stats()
+
+def work(*_):
+    ready = threading.Barrier(4)
+    def one():
+        ready.wait()
+        kept = [bytearray(2000) for _ in range(1000)]
+        ready.wait()
+    threads = [threading.Thread(target=one) for _ in range(4)]
+    for thread in threads: thread.start()
+    for thread in threads: thread.join()
+    ctypes.CDLL(None).malloc_stats()
+    return 0
+
 """
 
 
-def heaps(first: str) -> int:
+def heaps(script: str) -> int:
     """How many heaps glibc has made for a process with four threads."""
     done = subprocess.run(
-        [sys.executable, "-c", _THREADS.format(first=first)], capture_output=True, text=True, check=True
+        [sys.executable, "-c", _THREADS + script], capture_output=True, text=True, check=True
     )
     return sum(line.startswith("Arena") for line in done.stderr.splitlines())
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have one heap anyway")
 def test_threads_share_one_heap() -> None:
-    assert heaps("") > 1
-    assert heaps("share_heap()") == 1
+    assert heaps("work()") > 1
+    assert heaps("share_heap(); work()") == 1
+    assert heaps("program.run = work; program.main()") == 1
 
 
 @pytest.mark.parametrize("failure", [OSError, MemoryError, AttributeError])
