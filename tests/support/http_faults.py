@@ -9,6 +9,7 @@ from __future__ import annotations
 import http.client
 import http.server
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -128,6 +129,11 @@ def fault_proxy(upstream: str) -> Iterator[FaultProxy]:
 class _Server(http.server.ThreadingHTTPServer):
     daemon_threads = True
     proxy: FaultProxy
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that is killed resets its connection, as it should."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
