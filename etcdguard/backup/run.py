@@ -120,13 +120,13 @@ class BackupJob:
         backlog = self._backlog()
         with self._spool.locked(self._options.spool_patience), ExitStack() as stack:
             shipped: list[Delivery] = []
+            waiting = len(self._spool.entries())
             try:  # before what waits for a repository: one that does not answer takes minutes
                 taken = self._spooled(stack.enter_context(EarlyUpload()))
             except EtcdGuardError as error:
-                waiting = len(self._spool.entries())
                 if self._ships_after(error):
                     shipped = backlog.ship_all()
-                if not isinstance(error, SpoolFailed) or len(self._spool.entries()) == waiting:
+                if not isinstance(error, SpoolFailed) or len(self._spool.entries()) >= waiting:
                     raise
                 _log.warning("backup.repeated", reason=error.message)  # there may be room now
                 taken = self._spooled(stack.enter_context(EarlyUpload()))
