@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from etcdguard.app import App
 from etcdguard.backup import BackupJob, BackupOptions
+from etcdguard.backup.courtesy import SPOOL_PATIENCE
 from etcdguard.backup.due import DueBackup
 from etcdguard.backup.ship import Destination, Shipper
 from etcdguard.backup.spool import Spool
@@ -35,12 +36,10 @@ def backup_job(
     emergency: bool = False,
     slot: str | None = None,
     max_rate: int | None = None,
-    spool_patience: float | None = None,
 ) -> BackupJob:
     """The backup of the configured cluster into every configured repository.
 
-    ``max_rate`` (bytes a second) replaces the configured one. ``spool_patience`` (seconds) is for another run
-    on this node; None: as long as a repository is insisted on.
+    ``max_rate`` (bytes a second) replaces the configured one.
     """
     settings = app.config.backup
     options = BackupOptions(
@@ -52,7 +51,7 @@ def backup_job(
         endpoint=endpoint,
         emergency=emergency,
         slot=slot,
-        spool_patience=(app.patience or 0.0) if spool_patience is None else spool_patience,
+        spool_patience=SPOOL_PATIENCE if app.patience is None else app.patience,
         hash_kv_seconds=settings.hash_kv_timeout.total_seconds(),
         limits=StreamLimits(
             stall_timeout=settings.stall_timeout.total_seconds(),

@@ -20,7 +20,6 @@ def share_heap() -> None:
         import ctypes
 
         mallopt = ctypes.CDLL(None).mallopt
-    except (ImportError, AttributeError, OSError, MemoryError):
-        # Not glibc, or a unit that forbids the executable memory which ctypes of Python 3.10 asks for.
+    except (ImportError, AttributeError, OSError):  # no ctypes, or not glibc
         return
     mallopt(_M_ARENA_MAX, 1)

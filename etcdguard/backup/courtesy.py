@@ -23,7 +23,7 @@ _log = get_logger()
 PATIENCE = 900.0
 
 SPOOL_PATIENCE = 180.0
-"""Seconds that it waits for the spool of its node. What is scheduled insists on a repository for 120."""
+"""Seconds that it waits for the spool of its node; what is scheduled insists on a repository for 120."""
 
 _NICE = 5
 """As in systemd/etcdguard-backup.service."""

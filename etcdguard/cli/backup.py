@@ -65,8 +65,8 @@ def command(
 ) -> None:
     """Take an encrypted snapshot and ship it to every repository.
 
-    What an earlier run could not ship is shipped between the two. Exit code 3 when some repositories failed:
-    the backup stays in the spool for them, and the next run tries again.
+    What an earlier run could not ship goes before it, once the snapshot is taken. Exit code 3 when some
+    repositories failed: the backup stays in the spool for them, and the next run tries again.
     """
     from etcdguard.etcd import poll_for_throughput
 
@@ -74,7 +74,7 @@ def command(
 
     from etcdguard.app import App
     from etcdguard.app_backup import backup_job
-    from etcdguard.backup.courtesy import SPOOL_PATIENCE, maintenance, step_back
+    from etcdguard.backup.courtesy import maintenance, step_back
 
     if sum(map(bool, (if_due, spooled, endpoint or emergency or max_rate))) > 1:
         raise UsageError(
@@ -89,15 +89,7 @@ def command(
         _spooled(session, app)
     else:
         with session.progress() as progress, app.etcd() as client, app.lock("maintenance") as lock:
-            job = backup_job(
-                app,
-                client,
-                progress,
-                endpoint=endpoint,
-                emergency=emergency,
-                max_rate=max_rate,
-                spool_patience=SPOOL_PATIENCE,
-            )
+            job = backup_job(app, client, progress, endpoint=endpoint, emergency=emergency, max_rate=max_rate)
             with nullcontext() if emergency else maintenance(lock):
                 report = job.run()
         _report(session, report, {})

@@ -145,10 +145,10 @@ def test_the_failure_of_the_only_repository_is_told_once(world: World, tmp_path:
 
 
 def test_another_run_holds_the_spool(world: World, tmp_path: Path) -> None:
-    """Who only ships is told at once where no schedule says how long to wait; who wants a backup waits."""
+    """What a schedule repeats waits for a quarter of its time; who wants a backup now waits longer."""
     here = world.sound.copy(tmp_path / "here")
     connect_to(plain)(world, here)
-    del here.settings["backup"]["schedule"]
+    here.settings["backup"]["schedule"] = "8s"
     here.save()
     before = tree(here.folder)
     with (here.spool / "lock").open("w") as lock:

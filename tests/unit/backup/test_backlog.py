@@ -47,6 +47,12 @@ def denied(store: MemoryStore) -> FaultyStore:
     return FaultyStore(store, [Rule(Fault.DENIED, "put", times=None)])
 
 
+def leave_waiting(node: Node, store: MemoryStore) -> None:
+    """A backup at revision 20 that no repository took."""
+    with pytest.raises(RepositoryError):
+        node.backup(20, denied(store))
+
+
 def revisions(store: MemoryStore) -> list[int]:
     return [one.manifest.snapshot.revision for one in catalog_of(store).list().backups]
 
@@ -55,8 +61,7 @@ def revisions(store: MemoryStore) -> list[int]:
 def test_the_snapshot_is_not_kept_waiting_by_what_waits(
     node: Node, store: MemoryStore, slot: str | None
 ) -> None:
-    with pytest.raises(RepositoryError):
-        node.backup(20, denied(store))
+    leave_waiting(node, store)
     node.options = {"slot": slot}
     seen: list[list[int]] = []
     report = node.run(FakeSource(database(21), before_piece=lambda _: seen.append(revisions(store))), store)
@@ -72,8 +77,7 @@ def test_the_snapshot_is_not_kept_waiting_by_what_waits(
 def test_a_spool_that_is_full_of_what_waits_is_emptied_and_tried_again(
     node: Node, store: MemoryStore, slot: str | None
 ) -> None:
-    with pytest.raises(RepositoryError):
-        node.backup(20, denied(store))
+    leave_waiting(node, store)
     node.options = {"slot": slot}
 
     def fill(_piece: int) -> None:
@@ -109,8 +113,7 @@ def test_a_spool_that_is_full_of_what_a_crash_left_is_emptied_and_tried_again(
 def test_a_spool_that_stays_full_is_told_once_what_waits_is_shipped(
     node: Node, store: MemoryStore, slot: str | None
 ) -> None:
-    with pytest.raises(RepositoryError):
-        node.backup(20, denied(store))
+    leave_waiting(node, store)
     node.options = {"slot": slot}
     with pytest.raises(SpoolFailed, match="no space left"):
         node.run(FakeSource(database(21), stream_error=FULL), store)
@@ -119,8 +122,7 @@ def test_a_spool_that_stays_full_is_told_once_what_waits_is_shipped(
 
 
 def test_a_full_spool_that_nothing_can_leave_is_not_written_to_again(node: Node, store: MemoryStore) -> None:
-    with pytest.raises(RepositoryError):
-        node.backup(20, denied(store))
+    leave_waiting(node, store)
     source = FakeSource(database(21), stream_error=FULL)
     with pytest.raises(SpoolFailed, match="no space left"):
         node.run(source, denied(store))
@@ -131,8 +133,7 @@ def test_a_full_spool_that_nothing_can_leave_is_not_written_to_again(node: Node,
 def test_a_slot_whose_snapshot_fails_leaves_what_waits_to_the_schedule(
     node: Node, store: MemoryStore
 ) -> None:
-    with pytest.raises(RepositoryError):
-        node.backup(20, denied(store))
+    leave_waiting(node, store)
     node.options = {"slot": "2026-11-21T03:00:00Z"}
     with pytest.raises(EtcdUnreachable):
         node.run(FakeSource(database(21), stream_error=EtcdUnreachable("gone", hint="start it")), store)
