@@ -22,6 +22,8 @@ from tests.support.fixtures_disk import SmallDisk
 from tests.support.fixtures_etcd import ClusterFactory, each_etcd_version
 from tests.support.load import connect, write_history
 
+_MEMBERS = 3
+
 
 class Scene:
     """An installation with one backup, whose cluster is gone."""
@@ -41,7 +43,7 @@ class Scene:
 
     def start(self) -> subprocess.Popen[str]:
         """A drill to be ended by a signal."""
-        return self.here.start_unmeasured("verify", "latest", *self._flags, "--members", "3")
+        return self.here.start_unmeasured("verify", "latest", *self._flags, "--members", str(_MEMBERS))
 
     def left(self) -> list[str]:
         """Folders and processes of drills."""
@@ -162,8 +164,7 @@ def test_killed_it_leaves_no_process_and_the_next_one_clears_up(scene: Scene) ->
     _until_members_run(scene, process)
     process.kill()
     process.communicate(timeout=60)
-    _until(lambda: not any(one.isdecimal() for one in scene.left()))
-    assert len(scene.left()) == 1
+    _until(lambda: len(scene.left()) == 1)
     living = scene.base / "etcdguard-drill-newborn"
     living.mkdir()  # of a drill that has not come to lock it
     scene.drill()
@@ -171,9 +172,13 @@ def test_killed_it_leaves_no_process_and_the_next_one_clears_up(scene: Scene) ->
 
 
 def _until_members_run(scene: Scene, process: subprocess.Popen[str]) -> None:
-    _until(lambda: process.poll() is not None or any(one.isdecimal() for one in scene.left()[1:]))
+    """All three are etcd by then: a log is empty while its member is still to be executed."""
+    logs = "*/members/*/etcd.log"
     _until(
-        lambda: process.poll() is not None or list(scene.base.glob("*/members/*/data/member/snap/db")) != []
+        lambda: (
+            process.poll() is not None
+            or sum(path.stat().st_size > 0 for path in scene.base.glob(logs)) == _MEMBERS
+        )
     )
     assert process.poll() is None
 
