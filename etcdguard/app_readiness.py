@@ -11,7 +11,8 @@ from typing import TypeVar
 
 from etcdguard import __version__
 from etcdguard.app import App
-from etcdguard.app_restore import configured_members, node
+from etcdguard.app_node import node
+from etcdguard.app_restore import configured_members
 from etcdguard.catalog import Backup, Catalog, Listing
 from etcdguard.errors import EtcdGuardError
 from etcdguard.etcd.tools import Tool, restore_tool

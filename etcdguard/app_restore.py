@@ -1,38 +1,30 @@
-"""What ``app`` builds for a restore: this machine's part, and the orchestrator over all of them."""
+"""What ``app`` builds for a restore: the orchestrator over all hosts, and one host's part by hand."""
 
 from __future__ import annotations
 
 import secrets
-import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from etcdguard import __version__
 from etcdguard.app import App
 from etcdguard.app_backup import backup_job
-from etcdguard.catalog import Backup, Catalog
-from etcdguard.crypto.recipients import Identity, parse_identity
-from etcdguard.drill import Drill
+from etcdguard.app_node import node
 from etcdguard.errors import EtcdGuardError, PartialFailure
-from etcdguard.etcd.tools import Tool, restore_tool
-from etcdguard.progress import NoProgress, Progress
+from etcdguard.progress import NoProgress
 from etcdguard.restore.by_host import ByHost, Elsewhere
 from etcdguard.restore.crew import Crew, Orders, Watcher
-from etcdguard.restore.environment import Environment
 from etcdguard.restore.hosts import LocalHost, Site
-from etcdguard.restore.node import Node
 from etcdguard.restore.orchestrate import After, Orchestrator
 from etcdguard.restore.plan import ControlPlaneSpec, PlannedMember, RestorePlan, ServiceSpec
 from etcdguard.restore.planner import MemberSpec
-from etcdguard.restore.programs import Programs
 from etcdguard.restore.prove import prove, raise_unproven
-from etcdguard.restore.services import Patience, Surroundings, services_for
-from etcdguard.restore.steps import StepRequest
+from etcdguard.restore.services import Patience
 
-__all__ = ["by_host", "configured_members", "drill", "node", "orchestrator"]
+__all__ = ["by_host", "configured_members", "orchestrator"]
 
 _PROOF_SECONDS = 180.0
 """How long a restored cluster may take to come up and be examined."""
@@ -60,34 +52,6 @@ def configured_members(app: App) -> list[MemberSpec]:
         )
         for member in app.config.members
     ]
-
-
-def node(app: App, search_path: str) -> Node:
-    """This machine as one of the hosts of a restore; ``search_path`` is written like PATH."""
-    around = Surroundings.here(search_path, monotonic=time.monotonic, sleep=time.sleep)
-
-    @contextmanager
-    def environment(request: StepRequest, plan: RestorePlan) -> Iterator[Environment]:
-        catalog, backup = _found(app, request.repository, plan)
-        endpoints = app.config.cluster.endpoints
-        with app.etcd([*endpoints, *_client_urls(plan)]) as client:
-            yield Environment.opened(
-                catalog,
-                backup,
-                lambda: _identities(app, request),
-                _tool(request.tool, plan, search_path),
-                endpoints=endpoints,
-                linearizable_read=client.linearizable_read,
-                progress=NoProgress(),
-            )
-
-    return Node(
-        version=__version__,
-        state_dir=app.config.restore.state_dir,
-        clock=app.clock,
-        environment=environment,
-        services=lambda member, plan_id: services_for(member, plan_id, around),
-    )
 
 
 def orchestrator(
@@ -143,7 +107,7 @@ def _after(
 
 
 def _back_up(app: App, plan: RestorePlan) -> str:
-    with app.etcd(_client_urls(plan)) as client:
+    with app.etcd(plan.client_urls) as client:
         report = backup_job(app, client, NoProgress(), endpoint=None, emergency=False).run()
     if report.failed:
         reasons = "; ".join(f"{name}: {error.message}" for name, error in report.failed.items())
@@ -160,7 +124,7 @@ def _elsewhere(app: App, plan: RestorePlan, here: Sequence[str]) -> Elsewhere:
     our_ids = {plan.member(name).member_id for name in here}
 
     def cluster_of(member: PlannedMember) -> str | None:
-        with app.etcd(_client_urls(plan)) as client:
+        with app.etcd(plan.client_urls) as client:
             for url in (one for one in member.client_urls if one not in ours):
                 with suppress(EtcdGuardError):  # no answer is an answer
                     status = client.status(url)
@@ -169,7 +133,7 @@ def _elsewhere(app: App, plan: RestorePlan, here: Sequence[str]) -> Elsewhere:
         return None
 
     def serves(member: PlannedMember) -> bool:
-        with app.etcd(_client_urls(plan)) as client:
+        with app.etcd(plan.client_urls) as client:
             for url in (one for one in member.client_urls if one not in ours):
                 with suppress(EtcdGuardError):
                     client.linearizable_read(url)
@@ -179,49 +143,9 @@ def _elsewhere(app: App, plan: RestorePlan, here: Sequence[str]) -> Elsewhere:
     return Elsewhere(cluster_of, serves)
 
 
-def _client_urls(plan: RestorePlan) -> list[str]:
-    return [url for member in plan.members for url in member.client_urls]
-
-
 def _prove(app: App, plan: RestorePlan, seconds: float) -> dict[str, Any]:
-    with app.etcd_admin(_client_urls(plan) or app.config.cluster.endpoints) as client:
+    with app.etcd_admin(plan.client_urls or app.config.cluster.endpoints) as client:
         patience = Patience(seconds, time.monotonic, time.sleep)
         proofs = prove(plan, plan.hash_kv, client, patience, nonce=secrets.token_hex(8))
     raise_unproven(proofs)
     return {proof.name: proof.found for proof in proofs}
-
-
-def _found(app: App, repository: str | None, plan: RestorePlan) -> tuple[Catalog, Backup]:
-    return app.first_catalog(repository, lambda catalog: (catalog, catalog.get(plan.backup_id)))
-
-
-def _identities(app: App, request: StepRequest) -> list[Identity]:
-    """Those that were sent, else this machine's own."""
-    sent = [parse_identity(text.get_secret_value()) for text in request.identities]
-    return [*sent] or app.identities()
-
-
-def _tool(path: str | None, plan: RestorePlan, search_path: str) -> Tool:
-    """The tool that was named, else the planned one where this machine has it in the same place."""
-    named = path or (plan.tool.path if Path(plan.tool.path).exists() else None)
-    return restore_tool(None if named is None else Path(named), search_path)
-
-
-def drill(
-    app: App,
-    catalog: Catalog,
-    programs: Programs,
-    base: Path | None,
-    progress: Progress,
-    identity_file: Path | None,
-) -> Drill:
-    """A drill of backups of this catalog, below ``base`` or else where temporary files go."""
-    return Drill(
-        catalog,
-        lambda: app.identities(identity_file),
-        programs,
-        app.etcd_admin,
-        base or Path(tempfile.gettempdir()),
-        app.clock,
-        progress,
-    )

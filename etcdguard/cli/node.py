@@ -66,7 +66,7 @@ def _say(line: bytes) -> None:
 
 def _node(session: Session) -> Node:
     from etcdguard.app import App
-    from etcdguard.app_restore import node
+    from etcdguard.app_node import node
 
     return node(App(session.load()), session.env.get("PATH", ""))
 

@@ -252,7 +252,8 @@ def _orchestrator(
     *,
     fresh_backup: bool = False,
 ) -> Orchestrator:
-    from etcdguard.app_restore import node, orchestrator
+    from etcdguard.app_node import node
+    from etcdguard.app_restore import orchestrator
     from etcdguard.restore.hosts import Host, LocalHost, sites_of
     from etcdguard.restore.ssh import SshHost, SshOptions
 

@@ -122,7 +122,7 @@ def command(
     app = App(session.load())
     with session.progress() as progress:
         if level == "drill":
-            from etcdguard.app_restore import drill
+            from etcdguard.app_drill import drill
             from etcdguard.restore.programs import find_programs
 
             programs = find_programs(etcd, session.env.get("PATH", ""))

@@ -10,7 +10,8 @@ from pathlib import Path
 from etcdguard import init
 from etcdguard.app import App
 from etcdguard.app_backup import backup_job
-from etcdguard.app_restore import node, orchestrator
+from etcdguard.app_node import node
+from etcdguard.app_restore import orchestrator
 from etcdguard.catalog import Backup, Catalog
 from etcdguard.config import load
 from etcdguard.demo import proof

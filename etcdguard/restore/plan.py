@@ -212,6 +212,11 @@ class RestorePlan(PlanSource):
     """The revision the restored cluster starts from."""
     steps: tuple[PlannedStep, ...]
 
+    @property
+    def client_urls(self) -> list[str]:
+        """Those of every member."""
+        return [url for member in self.members for url in member.client_urls]
+
     def member(self, name: str) -> PlannedMember:
         """The member of that name; raises UsageError."""
         for member in self.members:

@@ -136,8 +136,7 @@ def check_stopped(members: Sequence[PlannedMember], machine: Machine) -> Iterato
 def _quorum(plan: RestorePlan, overrides: Overrides, environment: Environment) -> Iterator[EtcdGuardError]:
     if overrides.live_quorum:
         return
-    members = (url for member in plan.members for url in member.client_urls)
-    endpoints = (*members, *plan.former_client_urls, *environment.endpoints)
+    endpoints = (*plan.client_urls, *plan.former_client_urls, *environment.endpoints)
     alive = live_quorum(endpoints, environment.linearizable_read, environment.machine)
     if alive is not None:
         yield alive
