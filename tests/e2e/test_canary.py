@@ -11,8 +11,8 @@ import secrets
 import shutil
 import subprocess
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -32,6 +32,8 @@ _VALUES = 240
 _VALUE_BYTES = 100_000
 _HELD_AT = 18_000_000
 """Three quarters of the data: more than all buffers up to the spool hold, those of zstd's thread too."""
+_SPOOLED_BYTES = 100_000
+"""Of those, what must have come to the spool by then."""
 _LOUD = ("-v", "-v", "--debug", "--log-format", "json")
 
 
@@ -119,8 +121,9 @@ def _open_files(pid: int) -> dict[str, bytes]:
     """Every regular file the process holds open, deleted ones too, by its name."""
     contents = {}
     for link in Path(f"/proc/{pid}/fd").iterdir():
-        if link.is_file():
-            contents[str(link.readlink())] = link.read_bytes()
+        with suppress(FileNotFoundError):  # closed meanwhile
+            if link.is_file():
+                contents[str(link.readlink())] = link.read_bytes()
     return contents
 
 
@@ -161,14 +164,12 @@ def test_plaintext_goes_nowhere(
         (endpoint,) = held.endpoints.values()
         process = here.start("backup", "--endpoints", endpoint, *_LOUD)
         held.wait_until_holding()
-        half_way = _settled(lambda: _open_files(process.pid))
+        half_way = _half_way(process.pid)
         held.open()
         out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     output += out + err
     (backup_id,) = here.ids()
-    (spooled,) = (content for name, content in half_way.items() if name.endswith("/snapshot.bin"))
-    assert len(spooled) > 100_000
     assert [name for name, content in half_way.items() if canary.is_in(content)] == (
         [] if encrypted else [name for name in half_way if name.endswith("/snapshot.bin")]
     )
@@ -229,15 +230,17 @@ def test_plaintext_goes_nowhere(
     assert list(temporary.iterdir()) == []
 
 
-def _settled(read: Callable[[], dict[str, bytes]]) -> dict[str, bytes]:
-    """What is read once it no longer changes: the process has written all it was given."""
-    before = read()
-    while True:
+def _half_way(pid: int) -> dict[str, bytes]:
+    """The files it holds open once it has written all of the snapshot that it was given."""
+    before: dict[str, bytes] = {}
+    for _ in range(200):
         threading.Event().wait(0.3)
-        after = read()
-        if after == before:
-            return after
-        before = after
+        files = _open_files(pid)
+        spooled = sum(len(content) for name, content in files.items() if name.endswith("/snapshot.bin"))
+        if files == before and spooled > _SPOOLED_BYTES:
+            return files
+        before = files
+    raise AssertionError("too little of it came to the spool")
 
 
 def _zstd_command(data: bytes) -> bytes:
