@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import secrets
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,12 +17,17 @@ _ENOUGH = 512 * 1024 * 1024
 
 @pytest.fixture
 def tmp_path(tmp_path: Path) -> Iterator[Path]:
-    """In memory where there is room: no power is cut here, and tens of thousands of fsyncs cost nothing."""
+    """In memory where there is room: no power is cut here, and tens of thousands of fsyncs cost nothing.
+
+    Its name has digits where temporary names have anything: no test shall find ``m3`` in it by chance.
+    """
     if not _has_room():
         yield tmp_path
         return
-    with tempfile.TemporaryDirectory(prefix="etcdguard-unit-", dir=_IN_MEMORY) as folder:
-        yield Path(folder)
+    folder = _IN_MEMORY / f"etcdguard-unit-{secrets.randbelow(10**15):015}"
+    folder.mkdir(mode=0o700)
+    yield folder
+    shutil.rmtree(folder)
 
 
 def _has_room() -> bool:

@@ -138,9 +138,11 @@ def _interrupted_in_the_tool(world: World) -> World:
 
 def _wrong_ids(when_staged: bool, **wrong: str) -> Callable[[World], World]:
     def change(world: World) -> World:
+        place = world.plan.members[2].data_place
+
         def read_wal(wal: Path) -> WalMetadata:
             ids = read_ids(wal)
-            if (".etcdguard-" in str(wal)) == when_staged and "m3" in str(wal):
+            if wal.is_relative_to(place.staged if when_staged else place.target):
                 return WalMetadata(**{**vars(ids), **wrong})
             return ids
 
