@@ -21,6 +21,9 @@ from etcdguard.progress import Progress
 
 __all__ = ["backup_job", "due_backup"]
 
+_ELECTION_PATIENCE = 10.0
+"""Seconds; by default etcd elects a leader within two, and with what suits slow networks within ten."""
+
 _STREAM_THREADS = 2
 """A backup reads in one and hashes in another; on two cores a third would only cost switches."""
 
@@ -51,6 +54,7 @@ def backup_job(
         endpoint=endpoint,
         emergency=emergency,
         slot=slot,
+        election_patience=_ELECTION_PATIENCE,
         spool_patience=SPOOL_PATIENCE if app.patience is None else app.patience,
         hash_kv_seconds=settings.hash_kv_timeout.total_seconds(),
         limits=StreamLimits(

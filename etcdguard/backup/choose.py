@@ -15,7 +15,7 @@ from etcdguard.errors import ClusterUnhealthy, EtcdUnreachable, UsageError
 from etcdguard.etcd.source import Alarm, EndpointFailure
 from etcdguard.model import ClusterTopology, MemberStatus
 
-__all__ = ["Choice", "MOST_UNAPPLIED", "MOST_REVISIONS_BEHIND", "Preference", "choose_member"]
+__all__ = ["Choice", "MOST_UNAPPLIED", "MOST_REVISIONS_BEHIND", "NoLeader", "Preference", "choose_member"]
 
 Preference = Literal["follower", "local", "leader"]
 
@@ -27,6 +27,10 @@ MOST_REVISIONS_BEHIND = 1000
 
 _HARMLESS_ALARM = "NOSPACE"
 _NO_LEADER = "0"
+
+
+class NoLeader(ClusterUnhealthy):
+    """Nobody is fit, and some know no leader: they may be electing one just now."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +55,8 @@ def choose_member(
     ``endpoint`` allows only that one; ``emergency`` takes the most advanced member even without leader,
     quorum or health; ``local_hosts`` are this machine's names and addresses, for ``prefer="local"``.
 
-    Raises EtcdUnreachable when nobody answered, ClusterUnhealthy when nobody who did is fit or the endpoints
-    lead to different clusters, and UsageError when ``endpoint`` was not asked.
+    Raises EtcdUnreachable when nobody answered, ClusterUnhealthy (NoLeader for want of one) when nobody who
+    did is fit or the endpoints lead to different clusters, and UsageError when ``endpoint`` was not asked.
     """
     answers = _answers(statuses, endpoint)
     _refuse_mixed_clusters([status for status in statuses if isinstance(status, MemberStatus)], topology)
@@ -64,7 +68,7 @@ def choose_member(
     fit = [status for status in answers if not faults[id(status)]]
     if not fit:
         why = "; ".join(f"{status.endpoint} {', '.join(faults[id(status)])}" for status in answers)
-        raise ClusterUnhealthy(f"no member is fit for a snapshot: {why}", hint=_unfit_hint(answers))
+        raise _unfit(answers, f"no member is fit for a snapshot: {why}")
     if endpoint is not None:
         return Choice(fit[0], "the endpoint asked for")
     return _preferred(fit, prefer, local_hosts)
@@ -126,10 +130,11 @@ def _is_harmless(error: str) -> bool:
     return alarm is not None and alarm.kind == _HARMLESS_ALARM
 
 
-def _unfit_hint(answers: Sequence[MemberStatus]) -> str:
+def _unfit(answers: Sequence[MemberStatus], message: str) -> ClusterUnhealthy:
+    instead = "or take what one member has with --emergency"
     if any(status.leader_id == _NO_LEADER for status in answers):
-        return "bring back a quorum, or take what one member has with --emergency"
-    return "repair the cluster first (etcdctl endpoint status), or take what one member has with --emergency"
+        return NoLeader(message, hint=f"bring back a quorum, {instead}")
+    return ClusterUnhealthy(message, hint=f"repair the cluster first (etcdctl endpoint status), {instead}")
 
 
 def _worth_in_emergency(status: MemberStatus, topology: ClusterTopology) -> tuple[bool, bool, int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from functools import partial
 
 from etcdguard.backup import upload
 from etcdguard.backup.backlog import Backlog
-from etcdguard.backup.choose import Choice, Preference, choose_member
+from etcdguard.backup.choose import Choice, NoLeader, Preference, choose_member
 from etcdguard.backup.early import Begun, EarlyUpload
 from etcdguard.backup.growing import GrowingObject
 from etcdguard.backup.seal import Sealed, Sealer
@@ -40,6 +41,7 @@ __all__ = ["BackupJob", "BackupOptions", "BackupReport"]
 _log = get_logger()
 
 _KUBERNETES_PREFIX = b"/registry/"
+_POLL_SECONDS = 0.5
 _HASH_RATE = 100_000_000
 """Bytes of database that a member hashes in a second, taken low: a cancelled HashKV goes on in the server."""
 
@@ -59,6 +61,8 @@ class BackupOptions:
     emergency: bool = False
     slot: str | None = None
     """The slot of the schedule it is taken for; a repository takes one backup of a slot."""
+    election_patience: float = 0.0
+    """How long the members may do without a leader before this counts as a lost quorum."""
     spool_patience: float = 0.0
     """How long another run on this node may keep the spool before this one gives up."""
     hash_kv_seconds: float = 3.0
@@ -162,18 +166,8 @@ class BackupJob:
             raise
 
     def _take(self, entry: SpoolEntry, early: EarlyUpload) -> tuple[SpooledBackup, Begun | None]:
-        options = self._options
+        choice, topology = self._chosen()
         created_at = self._clock.now()
-        statuses = self._source.statuses()
-        topology = self._source.topology()
-        choice = choose_member(
-            statuses,
-            topology,
-            prefer=options.prefer,
-            endpoint=options.endpoint,
-            emergency=options.emergency,
-            local_hosts=options.local_hosts,
-        )
         _log.info("backup.member_chosen", endpoint=choice.status.endpoint, reason=choice.reason)
         kubernetes = self._source.holds_prefix(choice.status.endpoint, _KUBERNETES_PREFIX)
         sealed = self._seal(entry, created_at, choice, early)
@@ -186,6 +180,35 @@ class BackupJob:
             "backup.spooled", backup=backup.id, revision=backup.snapshot.revision, bytes=backup.stored.bytes
         )
         return backup, begun
+
+    def _chosen(self) -> tuple[Choice, ClusterTopology]:
+        """The member to read; the members are asked again while they may be electing a leader."""
+        deadline = self._clock.monotonic() + self._options.election_patience
+        told = False
+        while True:
+            try:
+                return self._choice()
+            except NoLeader as error:
+                if self._clock.monotonic() >= deadline:
+                    raise
+                if not told:
+                    _log.warning("backup.waiting", reason=error.message)
+                told = True
+            time.sleep(_POLL_SECONDS)
+
+    def _choice(self) -> tuple[Choice, ClusterTopology]:
+        options = self._options
+        statuses = self._source.statuses()
+        topology = self._source.topology()
+        choice = choose_member(
+            statuses,
+            topology,
+            prefer=options.prefer,
+            endpoint=options.endpoint,
+            emergency=options.emergency,
+            local_hosts=options.local_hosts,
+        )
+        return choice, topology
 
     def _seal(self, entry: SpoolEntry, created_at: datetime, choice: Choice, early: EarlyUpload) -> Sealed:
         options, status = self._options, choice.status

@@ -88,8 +88,8 @@ class _Child:
         code = self._process.poll()
         if code is None:
             return None
-        # A grandchild may have inherited the pipe and keep it open.
-        self._reader.join(1.0)
+        # What it said last is read within moments; but a grandchild may have inherited the pipe, and keep it.
+        self._reader.join(5.0)
         with self._out as out:
             out.seek(0)
             text = out.read(_MOST_OUTPUT)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ from etcdguard.restore.hosts import LocalHost, Site
 from etcdguard.restore.plan import RestorePlan
 from etcdguard.restore.planner import Choices, make_plan
 from etcdguard.restore.programs import Programs
+from etcdguard.restore.services import Patience
 from etcdguard.storage.durable import remove_tree
 
 __all__ = ["CONFIG", "Step", "Story"]
@@ -36,6 +38,7 @@ CONFIG = "config.yaml"
 
 _CLUSTER_NAME = "demo"
 _HASH_SECONDS = 10.0
+_SETTLED_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -183,17 +186,28 @@ class Story:
 
     def _cluster_proofs(self, client: EtcdClient) -> Iterator[Proof]:
         manifest = self.backup.manifest
+        seen: list[Proof] = []
+
+        def settled() -> bool:
+            seen[:] = self._status_proofs(client)
+            return all(one.holds for one in seen)
+
+        Patience(_SETTLED_SECONDS, time.monotonic, time.sleep).until(settled)  # they may elect another leader
+        yield from seen
+        found = {
+            name: client.hash_kv(self._cluster.client_url(name), manifest.snapshot.revision, _HASH_SECONDS)
+            for name in self._cluster.names
+        }
+        yield proof.hashes(found, manifest.hash_kv)
+
+    def _status_proofs(self, client: EtcdClient) -> Iterator[Proof]:
+        manifest = self.backup.manifest
         topology = client.topology()
         statuses = [client.status(url) for url in self._cluster.client_urls]
         yield proof.voters(topology, statuses, self._cluster.names)
         yield proof.leader(topology, statuses)
         yield proof.cluster_id(statuses, self.plan.cluster_id, manifest.cluster.cluster_id)
         yield proof.revision(statuses, manifest.snapshot.revision)
-        found = {
-            name: client.hash_kv(self._cluster.client_url(name), manifest.snapshot.revision, _HASH_SECONDS)
-            for name in self._cluster.names
-        }
-        yield proof.hashes(found, manifest.hash_kv)
 
     def _data_proofs(self) -> Iterator[Proof]:
         after = read_contents(self._gateway, self.history.lease_id)

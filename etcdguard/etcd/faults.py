@@ -24,7 +24,7 @@ _DENIED_UNTRANSLATED = "auth: permission denied"
 # An HTTP/2 connection preface and an empty SETTINGS frame: enough for a server to show its first bytes.
 _HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
 _TLS_ALERT = b"\x15"
-_ALERT_TIMEOUT = 1.0
+_ALERT_TIMEOUT = 3.0
 
 _HINT_RUNNING = "check that etcd runs and listens on this address"
 _HINT_CLIENT_CERT = "pass --cert and --key of a certificate signed by the authority etcd trusts for clients"

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import signal
 import socket
 import ssl
 import subprocess
-import sys
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
+from etcdguard.children import bare_environment, dying_with_us
 from etcdguard.errors import ClusterUnhealthy
 from etcdguard.etcd.tools import Tool
 
@@ -33,16 +32,6 @@ _PROBE_TIMEOUT = 2.0
 _STOP_TIMEOUT = 15.0
 _HEALTH_PATH = "/health?exclude=NOSPACE"
 """A member that is out of space still serves reads; older etcd ignores the parameter."""
-
-# PR_SET_PDEATHSIG survives exec, so the member keeps the pid that Popen knows. A trampoline rather than a
-# preexec_fn: that one would run Python between fork and exec, which deadlocks beside gRPC's threads.
-_TRAMPOLINE = """\
-import ctypes, os, signal, sys
-ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-if os.getppid() != int(sys.argv[1]):
-    sys.exit("the parent is gone")
-os.execv(sys.argv[2], sys.argv[2:])
-"""
 
 
 @dataclass(frozen=True)
@@ -122,14 +111,13 @@ class _Member:
     def spawn(self, argv: Sequence[str]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
-            # Its own session, so that the terminal's Ctrl-C reaches only us. An empty environment, since
-            # ETCD_* variables would contradict the flags.
+            # Its own session, so that the terminal's Ctrl-C reaches only us.
             self.process = subprocess.Popen(
-                _dying_with_parent(argv),
+                dying_with_us(argv),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={},
+                env=bare_environment(),
                 start_new_session=True,
             )
 
@@ -340,9 +328,3 @@ class LocalCluster:
         return ClusterUnhealthy(
             f"etcd member {name} {what}: {member.last_words()}", hint=f"the member's log is {member.log}"
         )
-
-
-def _dying_with_parent(argv: Sequence[str]) -> list[str]:
-    if sys.platform != "linux":
-        return list(argv)
-    return [sys.executable, "-I", "-S", "-c", _TRAMPOLINE, str(os.getpid()), *argv]

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 
+from etcdguard.children import bare_environment, dying_with_us
 from etcdguard.errors import EtcdGuardError
 
 __all__ = ["run_commands"]
@@ -25,8 +26,8 @@ _NEWS = re.compile(r"\S+ (debug|info) |.*\"level\":\"(debug|info)\"")
 def run_commands(commands: Sequence[Sequence[str]], parallel: int) -> None:
     """Run every command line to its end, at most ``parallel`` at once.
 
-    When one fails or we are interrupted, the others are killed. Raises EtcdGuardError with what the failed
-    tool complained of last.
+    When one fails or we are interrupted, the others are killed; and all are when we are. Raises
+    EtcdGuardError with what the failed tool complained of last.
     """
     running: list[subprocess.Popen[bytes]] = []
     over = threading.Event()
@@ -47,10 +48,9 @@ def run_commands(commands: Sequence[Sequence[str]], parallel: int) -> None:
 def _run(argv: Sequence[str], running: list[subprocess.Popen[bytes]], over: threading.Event) -> None:
     hint = "nothing was changed; the message is the tool's own, and `etcdguard verify` checks the backup"
     try:
-        # A clean environment: ETCDCTL_* variables would add flags nobody sees in the plan.
         process = subprocess.Popen(
-            argv,
-            env={"ETCDCTL_API": "3"},
+            dying_with_us(argv),
+            env={**bare_environment(), "ETCDCTL_API": "3"},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

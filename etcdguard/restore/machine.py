@@ -17,7 +17,8 @@ from etcdguard.restore.selinux import SELinux
 
 __all__ = ["Filesystem", "LOCAL", "Machine"]
 
-_CONNECT_TIMEOUT = 1.0
+_CONNECT_TIMEOUT = 4.0
+"""Seconds; a first packet that is lost is sent again after one, and again after three."""
 _PROC = Path("/proc")
 _OCTAL = re.compile(r"\\([0-7]{3})")
 

@@ -20,6 +20,7 @@ from tests.support.etcd_versions import EtcdPrograms
 from tests.support.etcdctl import Credentials, Etcdctl, enable_auth
 from tests.support.fixtures_etcd import ClusterFactory, each_etcd_version
 from tests.support.load import connect, write_history, write_load
+from tests.support.waiting import alive, eventually
 
 
 @each_etcd_version
@@ -134,18 +135,7 @@ time.sleep(600)
         parent.kill()
         parent.communicate()
     assert len(pids) == 3
-    deadline = time.monotonic() + 10
-    while any(map(running, pids)):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def running(pid: int) -> bool:
-    """False for a zombie too: in a container nobody may be there to reap orphans."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
+    eventually(lambda: not any(map(alive, pids)), "the members have ended")
 
 
 def test_members_do_not_see_the_terminals_interrupt(cluster_factory: ClusterFactory) -> None:
@@ -206,4 +196,4 @@ def test_leaving_the_block_ends_every_process(etcd_binaries: EtcdPrograms, tmp_p
         pids = [cluster.pid(name) for name in cluster.names]
         assert len(set(pids)) == 3
         os.kill(pids[0] or 0, signal.SIGSTOP)  # a stopped member must not survive either
-    assert not any(running(pid or 0) for pid in pids)
+    assert not any(alive(pid or 0) for pid in pids)

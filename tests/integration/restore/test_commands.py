@@ -17,6 +17,7 @@ from etcdguard.errors import EtcdGuardError
 from etcdguard.restore import commands
 from etcdguard.restore.commands import run_commands
 from etcdguard.restore.machine import LOCAL
+from tests.support.waiting import alive, eventually
 
 _PRINT_ENV = "import os,sys; open(sys.argv[1],'w').write(repr(sorted(os.environ)))"
 
@@ -81,7 +82,7 @@ def test_a_command_that_starts_after_a_failure_ends_too(monkeypatch: pytest.Monk
     start, failed = subprocess.Popen, threading.Event()
 
     def late(argv: list[str], **options: Any) -> Any:
-        if argv[0] == "sleep":
+        if "sleep" in argv:
             failed.wait()
         return start(argv, **options)
 
@@ -104,6 +105,17 @@ def test_a_tool_that_cannot_be_run() -> None:
         run_commands([["/no/such/tool"]], 1)
 
     assert error.value.hint
+
+
+def test_the_tool_ends_with_us(tmp_path: Path) -> None:
+    """Nobody cleans up after SIGKILL, and the next run stages into the same directory."""
+    pid_file = tmp_path / "pid"
+    tool = ["sh", "-c", f"echo $$ >{tmp_path}/new; mv {tmp_path}/new {pid_file}; exec sleep 600"]
+    script = f"from etcdguard.restore.commands import run_commands; run_commands([{tool!r}], 1)"
+    with subprocess.Popen([sys.executable, "-c", script]) as parent:
+        eventually(pid_file.exists, "the tool runs")
+        parent.kill()
+    eventually(lambda: not alive(int(pid_file.read_text())), "it has ended")
 
 
 def test_a_process_is_found_by_its_open_file(tmp_path: Path) -> None:
