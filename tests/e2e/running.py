@@ -93,8 +93,12 @@ class Installation:
         return made
 
     def connect(self, cluster: LocalCluster, *, client_certificate: bool = True) -> None:
-        """Set how the cluster is reached."""
-        section: dict[str, Any] = {"name": "prod", "endpoints": list(cluster.client_urls)}
+        """Set how the cluster is reached, with patience for a machine that stands still for seconds."""
+        section: dict[str, Any] = {
+            "name": "prod",
+            "endpoints": list(cluster.client_urls),
+            "command_timeout": "20s",
+        }
         if cluster.tls is not None:
             section["cacert"] = str(cluster.tls.ca)
             if client_certificate:

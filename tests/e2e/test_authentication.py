@@ -25,7 +25,7 @@ DENIED = "etcd denied permission"
 def cluster(cluster_factory: ClusterFactory) -> LocalCluster:
     """Three fragmented members."""
     made = cluster_factory(extra_args=STEADY)
-    with AdminClient(ConnectionOptions(made.client_urls)) as client:
+    with AdminClient(ConnectionOptions(made.client_urls, command_timeout=60)) as client:
         fragment(made, client)
     return made
 
@@ -56,7 +56,6 @@ def test_who_may_do_what(tmp_path: Path, etcd_binaries: EtcdPrograms, cluster: L
     root = enable_auth(etcd_binaries.etcdctl, cluster, ROOT)
     with_the_lock_alone(root)
     here = Installation.of(tmp_path / "here", cluster)
-    here.settings["cluster"]["command_timeout"] = "20s"
     here.settings["defrag"] = {"min_size": "1MiB", "min_free": "1MiB", "settle": "1s"}
     here.settings["checks"] = {"window": "100ms"}
     here.settings["backup"]["schedule"] = "1h"

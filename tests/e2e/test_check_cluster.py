@@ -34,7 +34,6 @@ _OFF = (
 
 def installed(folder: Path, cluster: LocalCluster) -> Installation:
     here = Installation.of(folder, cluster)
-    here.settings["cluster"]["command_timeout"] = "20s"
     here.settings["checks"] = {
         "window": "100ms",
         "thresholds": {name: {"warn": None, "fail": None} for name in _OFF},
@@ -164,7 +163,7 @@ def test_a_daemon_remembers_what_rates_and_trends_need(
 
 
 def move_leader(cluster: LocalCluster, times: int) -> None:
-    with AdminClient(ConnectionOptions(cluster.client_urls)) as client:
+    with AdminClient(ConnectionOptions(cluster.client_urls, command_timeout=60)) as client:
 
         def the_leader() -> list[str]:
             return [url for url in cluster.client_urls if client.status(url).is_leader]

@@ -44,7 +44,7 @@ def test_planned_interrupted_and_finished(
 ) -> None:
     cluster = cluster_factory(extra_args=STEADY)
     etcdctl = Etcdctl(etcd_binaries.etcdctl, cluster)
-    with AdminClient(ConnectionOptions(cluster.client_urls)) as client:
+    with AdminClient(ConnectionOptions(cluster.client_urls, command_timeout=60)) as client:
         fragment(cluster, client)
     here = installation(tmp_path / "here", cluster)
     before = sizes(etcdctl)

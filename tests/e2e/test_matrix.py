@@ -120,7 +120,7 @@ def test_versions_with_authentication(
 
 def _leader(cluster: LocalCluster) -> str | None:
     """The name of the leader, if the members that answer agree on one."""
-    with EtcdClient(ConnectionOptions(cluster.client_urls)) as client:
+    with EtcdClient(ConnectionOptions(cluster.client_urls, command_timeout=60)) as client:
         answers = [one for one in client.statuses() if isinstance(one, MemberStatus)]
     leaders = {one.leader_id for one in answers}
     urls = [one.endpoint for one in answers if one.is_leader]
@@ -220,7 +220,7 @@ def test_an_emergency_backup_of_a_member_without_quorum(
     here = Installation.of(tmp_path / "here", cluster)
     survivor, *others = cluster.names  # the writes went through the first, so it has applied them
     cluster.kill(*others)
-    with EtcdClient(ConnectionOptions((cluster.client_url(survivor),))) as client:
+    with EtcdClient(ConnectionOptions((cluster.client_url(survivor),), command_timeout=60)) as client:
         _await("no leader", lambda: client.status(client.endpoints[0]).leader_id == "0")
     done = here.run("backup", "-q", code=5)
     error, hint = done.problem
