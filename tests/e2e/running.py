@@ -228,7 +228,9 @@ def downloads(server: S3Server, bucket: str) -> dict[str, bytes]:
 
 def files_below(folder: Path) -> Iterator[Path]:
     """Every file below a folder, in order; what vanishes meanwhile is left out."""
-    return (path for path in sorted(folder.rglob("*")) if path.is_file())
+    # Not rglob: Python's fails where a folder vanishes between being listed and being looked into.
+    found = (Path(place, name) for place, _, names in os.walk(folder) for name in names)
+    return (path for path in sorted(found) if path.is_file())
 
 
 def tree(folder: Path, *, without: Sequence[str] = ()) -> dict[str, tuple[int, str]]:
