@@ -33,6 +33,7 @@ $(READY): requirements/dev.txt pyproject.toml
 test: $(READY) ## run every test, against every etcd version that can be had
 	$(BIN)/python -m tests.support.etcd_versions
 	$(BIN)/python -m tests.support.hosts_image
+	$(BIN)/python -m tests.support.s3_servers
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
 .PHONY: test-unit
@@ -48,6 +49,7 @@ COVERAGE := $(BIN)/coverage
 coverage: $(READY) ## run every test; fail below 97 % of all branches, or 100 % where it matters most
 	$(BIN)/python -m tests.support.etcd_versions
 	$(BIN)/python -m tests.support.hosts_image
+	$(BIN)/python -m tests.support.s3_servers
 	rm -rf .coverage.d
 	$(COVERAGE) run -m pytest -n $(WORKERS) --dist loadgroup
 	$(COVERAGE) combine --quiet

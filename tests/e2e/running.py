@@ -93,8 +93,12 @@ class Installation:
         return made
 
     def connect(self, cluster: LocalCluster, *, client_certificate: bool = True) -> None:
-        """Set how the cluster is reached."""
-        section: dict[str, Any] = {"name": "prod", "endpoints": list(cluster.client_urls)}
+        """Set how the cluster is reached, with patience for a machine that stands still for seconds."""
+        section: dict[str, Any] = {
+            "name": "prod",
+            "endpoints": list(cluster.client_urls),
+            "command_timeout": "20s",
+        }
         if cluster.tls is not None:
             section["cacert"] = str(cluster.tls.ca)
             if client_certificate:
@@ -224,7 +228,9 @@ def downloads(server: S3Server, bucket: str) -> dict[str, bytes]:
 
 def files_below(folder: Path) -> Iterator[Path]:
     """Every file below a folder, in order; what vanishes meanwhile is left out."""
-    return (path for path in sorted(folder.rglob("*")) if path.is_file())
+    # Not rglob: Python's fails where a folder vanishes between being listed and being looked into.
+    found = (Path(place, name) for place, _, names in os.walk(folder) for name in names)
+    return (path for path in sorted(found) if path.is_file())
 
 
 def tree(folder: Path, *, without: Sequence[str] = ()) -> dict[str, tuple[int, str]]:

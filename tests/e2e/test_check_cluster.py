@@ -16,7 +16,7 @@ from etcdguard.etcd.connection import ConnectionOptions
 from etcdguard.etcd.local import LocalCluster, TlsFiles
 from etcdguard.maintenance.checks.history_file import HistoryFile
 from tests.e2e.running import Installation
-from tests.support.certs import Authority, Pki
+from tests.support.certs import Authority
 from tests.support.defrags import STEADY
 from tests.support.etcd_versions import EtcdPrograms
 from tests.support.etcdctl import Etcdctl
@@ -34,7 +34,6 @@ _OFF = (
 
 def installed(folder: Path, cluster: LocalCluster) -> Installation:
     here = Installation.of(folder, cluster)
-    here.settings["cluster"]["command_timeout"] = "20s"
     here.settings["checks"] = {
         "window": "100ms",
         "thresholds": {name: {"warn": None, "fail": None} for name in _OFF},
@@ -151,7 +150,8 @@ def test_a_daemon_remembers_what_rates_and_trends_need(
     assert lines["leader_changes"]["outcome"] == "OK"
     assert " in 13m" in lines["leader_changes"]["value"] or " in 14m" in lines["leader_changes"]["value"]
     assert lines["failed_proposals"]["outcome"] == "OK"
-    assert lines["failed_proposals"]["value"].startswith("0/s on ")
+    rate, _, _ = lines["failed_proposals"]["value"].partition("/s on ")
+    assert float(rate) < 5  # the threshold; an election may well cost one
     assert lines["key_growth"]["outcome"] == "WARN"
     assert lines["key_growth"]["value"].endswith(" keys")
     assert "full in " in lines["quota_forecast"]["value"]
@@ -164,7 +164,7 @@ def test_a_daemon_remembers_what_rates_and_trends_need(
 
 
 def move_leader(cluster: LocalCluster, times: int) -> None:
-    with AdminClient(ConnectionOptions(cluster.client_urls)) as client:
+    with AdminClient(ConnectionOptions(cluster.client_urls, command_timeout=60)) as client:
 
         def the_leader() -> list[str]:
             return [url for url in cluster.client_urls if client.status(url).is_leader]
@@ -285,17 +285,20 @@ def alter(database: Path, value: bytes) -> None:
 
 
 def test_certificates_that_end_soon_and_that_have_ended(
-    tmp_path: Path, cluster_factory: ClusterFactory, pki: Pki
+    tmp_path: Path, cluster_factory: ClusterFactory
 ) -> None:
-    cluster = cluster_factory(names=("alone",), tls=pki.tls())
+    authority = Authority(tmp_path, "authority", days=2)
+    server, client = (authority.issue(name, days=2) for name in ("server", "client"))
+    sound = TlsFiles(authority.path, server.cert, server.key, client.cert, client.key)
+    cluster = cluster_factory(names=("alone",), tls=sound)
     here = installed(tmp_path / "here", cluster)
     lines = until_calm(here, but=("certificates",))
     assert lines["certificates"]["outcome"] == "WARN"
     assert "server https://" in lines["certificates"]["value"]
 
     cluster.stop()
-    expired = replace(pki, server=pki.expired_server).tls()
-    cluster.tls = expired
+    expired = authority.issue("expired", expired=True)
+    cluster.tls = replace(sound, cert=expired.cert, key=expired.key)
     cluster.start_all()
     wait_for_refusal(here)
     done = here.run("check", "cluster", "-o", "json", code=2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from etcdguard.etcd.admin import AdminClient
 from etcdguard.etcd.connection import ConnectionOptions
 from etcdguard.etcd.local import LocalCluster
 from tests.e2e.running import Installation
+from tests.e2e.stopping import CHECKOUT, has_stopped, stopping_at
 from tests.support.defrags import STEADY, fragment
 from tests.support.etcd_versions import EtcdPrograms
 from tests.support.etcdctl import Etcdctl
@@ -44,7 +46,7 @@ def test_planned_interrupted_and_finished(
 ) -> None:
     cluster = cluster_factory(extra_args=STEADY)
     etcdctl = Etcdctl(etcd_binaries.etcdctl, cluster)
-    with AdminClient(ConnectionOptions(cluster.client_urls)) as client:
+    with AdminClient(ConnectionOptions(cluster.client_urls, command_timeout=60)) as client:
         fragment(cluster, client)
     here = installation(tmp_path / "here", cluster)
     before = sizes(etcdctl)
@@ -63,12 +65,16 @@ def test_planned_interrupted_and_finished(
     assert here.ids() == []
     assert events(here) == []
 
-    process = here.start("defrag", "-o", "json")
-    assert process.stderr is not None
-    for line in process.stderr:
-        if "defragmenting" in line:
-            process.send_signal(signal.SIGTERM)
-            break
+    process = subprocess.Popen(
+        stopping_at(["defragmenting"], here.argv("defrag", "-o", "json")),
+        env=here.environment(PYTHONPATH=str(CHECKOUT)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert has_stopped(process.pid)
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGCONT)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 130, err
     interrupted = json.loads(out)

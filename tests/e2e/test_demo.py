@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -25,7 +26,10 @@ _PHASES = ["start", "init", "write", "backup", "verify", "disaster", "restore", 
 _PROOFS = ["voters", "leader", "cluster", "revision", "hash", "keys", "deletes", "lease", "write"]
 _COMMAND = [sys.executable, "-m", "etcdguard", "demo"]
 _ENDS_WITHIN = 60.0
-_SECONDS_LIMIT = 15.0
+_CPU_LIMIT = 9.0
+"""Seconds of CPU, the members' included: about three times what was measured. It guards against a wait that
+does not sleep, and against work that is done again and again; other work on the machine adds nothing to it.
+"""
 
 
 def _environment(**variables: str) -> dict[str, str]:
@@ -74,9 +78,12 @@ def _assert_nothing_left(base: Path) -> None:
 
 @each_etcd_version
 def test_it_is_proven_and_leaves_nothing(etcd_binaries: EtcdPrograms, base: Path) -> None:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = _demo("--etcd", etcd_binaries.folder, "--dir", base, "-o", "json")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
 
     assert done.returncode == 0, done.stderr
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < _CPU_LIMIT
     document = json.loads(done.stdout)
     assert document["schema_version"] == 1
     assert document["outcome"] == "proven"
@@ -89,7 +96,6 @@ def test_it_is_proven_and_leaves_nothing(etcd_binaries: EtcdPrograms, base: Path
     assert sum(phase["seconds"] for phase in document["phases"]) == pytest.approx(
         document["seconds"], abs=0.1
     )
-    assert document["seconds"] < _SECONDS_LIMIT
     assert [one["name"] for one in document["proofs"]] == _PROOFS
     assert {one["outcome"] for one in document["proofs"]} == {"ok"}
     assert next(one["found"] for one in document["proofs"] if one["name"] == "hash").endswith(

@@ -198,7 +198,7 @@ def test_keys_are_counted_by_their_top(cluster_factory: ClusterFactory) -> None:
         for key in keys:
             client.put(key, "v")
         client.put(b"\xff\xff", "v")
-    with AdminClient(ConnectionOptions(endpoints=cluster.client_urls)) as admin:
+    with AdminClient(ConnectionOptions(cluster.client_urls, command_timeout=60)) as admin:
         counts = key_counts(admin, cluster.client_urls[0])
     assert counts == {
         "/": 1, "//": 1, "/a/": 2, "/b/": 1, "b/": 2, "single": 1, "\x7f/": 1, "\\xff\\xff": 1,

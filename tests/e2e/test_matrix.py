@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +16,17 @@ from etcdguard.model import MemberStatus
 from tests.e2e.gate import gate
 from tests.e2e.running import Done, Installation, credentials, s3_repository
 from tests.support.certs import Pki
+from tests.support.defrags import STEADY
 from tests.support.etcd_versions import EtcdPrograms
 from tests.support.etcdctl import Credentials, Etcdctl, enable_auth
 from tests.support.fixtures_etcd import ClusterFactory, each_etcd_version
 from tests.support.load import fill, write_history, write_load
 from tests.support.s3_servers import S3Server
+from tests.support.waiting import PLENTY, eventually
 
 _ROOT = Credentials("root", "correct-horse-battery")
 _BULK = 24_000_000
 """Bytes of data: some times what the gate lets pass and the buffers on the way hold."""
-_ELECTION_SECONDS = 15.0
 
 
 # -- versions and transports -----------------------------------------------------------------------------
@@ -120,7 +119,7 @@ def test_versions_with_authentication(
 
 def _leader(cluster: LocalCluster) -> str | None:
     """The name of the leader, if the members that answer agree on one."""
-    with EtcdClient(ConnectionOptions(cluster.client_urls)) as client:
+    with EtcdClient(ConnectionOptions(cluster.client_urls, command_timeout=60)) as client:
         answers = [one for one in client.statuses() if isinstance(one, MemberStatus)]
     leaders = {one.leader_id for one in answers}
     urls = [one.endpoint for one in answers if one.is_leader]
@@ -129,17 +128,10 @@ def _leader(cluster: LocalCluster) -> str | None:
     return next(name for name in cluster.names if cluster.client_url(name) == urls[0])
 
 
-def _await(what: str, condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + _ELECTION_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, f"{what}: not within {_ELECTION_SECONDS:g} s"
-        time.sleep(0.1)
-
-
 @pytest.fixture
 def busy(cluster_factory: ClusterFactory) -> LocalCluster:
     """Three members with enough data to stop a snapshot of it half-way."""
-    cluster = cluster_factory()
+    cluster = cluster_factory(extra_args=STEADY)
     fill(cluster, _BULK)
     return cluster
 
@@ -166,9 +158,9 @@ def test_a_leader_change_in_the_middle_of_a_snapshot_under_load(
         else:
             assert source != leader
             busy.kill(leader)
-        _await("a new leader", lambda: _leader(busy) not in (None, leader))
+        eventually(lambda: _leader(busy) not in (None, leader), "a new leader")
         held.open()
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=PLENTY)
         assert process.returncode == 0, err
     assert load.acknowledged
     backup = json.loads(out)["backup"]
@@ -200,7 +192,7 @@ def test_a_member_that_dies_while_it_is_read_leaves_nothing(
         source = held.wait_until_holding()
         busy.kill(source)
         held.open()
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=PLENTY)
     assert (process.returncode, out) == (2, ""), err
     error, _ = Done(process.returncode, out, err).problem
     assert "snapshot" in error
@@ -208,7 +200,7 @@ def test_a_member_that_dies_while_it_is_read_leaves_nothing(
     assert here.ids() == []
     here.settings["cluster"]["endpoints"] = list(busy.client_urls)
     here.save()
-    _await("a leader", lambda: _leader(busy) is not None)
+    eventually(lambda: _leader(busy) is not None, "a leader")
     _assert_sound(here, etcd_binaries, here.json("backup")["backup"])
 
 
@@ -220,8 +212,8 @@ def test_an_emergency_backup_of_a_member_without_quorum(
     here = Installation.of(tmp_path / "here", cluster)
     survivor, *others = cluster.names  # the writes went through the first, so it has applied them
     cluster.kill(*others)
-    with EtcdClient(ConnectionOptions((cluster.client_url(survivor),))) as client:
-        _await("no leader", lambda: client.status(client.endpoints[0]).leader_id == "0")
+    with EtcdClient(ConnectionOptions((cluster.client_url(survivor),), command_timeout=60)) as client:
+        eventually(lambda: client.status(client.endpoints[0]).leader_id == "0", "no leader")
     done = here.run("backup", "-q", code=5)
     error, hint = done.problem
     assert "knows no leader" in error
@@ -251,7 +243,7 @@ def test_two_writers_share_a_bucket_of_each_server(
     both = [node.start("backup", "-o", "json") for node in nodes]
     ids = []
     for process in both:
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=PLENTY)
         assert process.returncode == 0, err
         ids.append(json.loads(out)["backup"]["id"])
     for node in nodes:

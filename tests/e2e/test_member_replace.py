@@ -94,6 +94,8 @@ def test_a_dry_run_changes_nothing_and_tells_all(site: Installation, cluster: Lo
 
 
 def test_without_a_quorum_the_hint_is_a_restore(site: Installation, cluster: LocalCluster) -> None:
+    site.settings["cluster"]["command_timeout"] = "5s"  # waited for to the end
+    site.save()
     cluster.kill(LOST, cluster.names[0])
 
     done = site.run("member", "replace", LOST, "--yes", code=15)

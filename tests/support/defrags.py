@@ -48,6 +48,11 @@ STEADY = ("--heartbeat-interval=200", "--election-timeout=4000")
 """etcd's flags against elections by chance on a loaded machine: a run rightly ends at one."""
 
 
+def _options(cluster: LocalCluster) -> ConnectionOptions:
+    """Patient with a machine that stands still, yet some tests wait for a member that never answers."""
+    return ConnectionOptions(cluster.client_urls, command_timeout=20)
+
+
 class SystemClock:
     """The machine's."""
 
@@ -97,10 +102,6 @@ class WatchedClient(AdminClient):
         self.calls: list[Call] = []
         self.after: Callable[[], object] = lambda: None
 
-    @classmethod
-    def of(cls, cluster: LocalCluster, *, timeout: float = 5.0) -> WatchedClient:
-        return cls(ConnectionOptions(cluster.client_urls, command_timeout=timeout))
-
     def endpoints_of(self, name: str) -> list[str]:
         return [one.endpoint for one in self.calls if one.name == name]
 
@@ -144,9 +145,9 @@ class Site:
     @contextmanager
     def on(cls, cluster: LocalCluster) -> Iterator[Site]:
         clock = SystemClock()
-        options = ConnectionOptions(cluster.client_urls)
+        options = _options(cluster)
         with (
-            WatchedClient.of(cluster) as client,
+            WatchedClient(options) as client,
             LeaseLock.on(options, lock_key("prod", "maintenance"), "test", clock.now) as lock,
         ):
             yield cls(cluster, client, lock)
@@ -161,7 +162,7 @@ class Site:
         sleep: Callable[[float], None] = time.sleep,
     ) -> DefragJob:
         clock = SystemClock()
-        scraper = Scraper(ConnectionOptions(self.cluster.client_urls), (), clock.now)
+        scraper = Scraper(_options(self.cluster), (), clock.now)
         return DefragJob(
             Environment(
                 cluster=self.client,

@@ -12,7 +12,10 @@ from etcdguard.etcd.tools import Tool
 
 __all__ = ["Credentials", "Etcdctl", "Reachable", "enable_auth"]
 
-_TIMEOUT = 60.0
+_PATIENCE = ("--command-timeout=60s", "--dial-timeout=30s")
+"""etcdctl's own 5 s and 2 s are less than a busy machine may stand still."""
+_TIMEOUT = 240.0
+"""Seconds for the process: it asks one endpoint after another, and waits for each."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,8 @@ class Etcdctl:
     """Runs ``etcdctl`` against a cluster; ``tls`` stands in for the cluster's own client certificate.
 
     Connection and credentials travel in the environment: never a password in argv. Do not repeat one of them
-    as a flag, etcdctl refuses a variable that a flag contradicts.
+    as a flag, etcdctl refuses a variable that a flag contradicts. It waits for an answer as long as a machine
+    may stand still, unless ``--command-timeout`` is among the arguments.
     """
 
     def __init__(
@@ -63,7 +67,7 @@ class Etcdctl:
     def run(self, *arguments: str, stdin: str = "") -> str:
         """What it printed. A failure raises AssertionError with what it complained about."""
         done = subprocess.run(
-            [self._argv0, *arguments],
+            [self._argv0, *_PATIENCE, *arguments],  # of a flag given twice the last counts
             input=stdin,
             env=self._environment,
             capture_output=True,

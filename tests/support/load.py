@@ -30,7 +30,8 @@ __all__ = [
 
 _TXN_OPS = 100  # etcd allows 128 operations in a transaction
 _TXN_BYTES = 1_000_000  # and 1.5 MiB in a request
-_CALL_SECONDS = 5
+_CALL_SECONDS = 60
+_FAILOVER_SECONDS = 5  # a write load goes on with the next member
 _FIRST_PUT_SECONDS = 60
 
 
@@ -45,14 +46,20 @@ class NamedMembers(Reachable, Protocol):
         """Where clients reach that member."""
 
 
-def connect(cluster: NamedMembers, name: str | None = None, credentials: Credentials | None = None) -> Any:
+def connect(
+    cluster: NamedMembers,
+    name: str | None = None,
+    credentials: Credentials | None = None,
+    *,
+    call_seconds: int = _CALL_SECONDS,
+) -> Any:
     """An ``etcd3`` client of one member (default: the first)."""
     address = urlsplit(cluster.client_url(name or cluster.names[0]))
     tls = cluster.tls
     return etcd3.client(
         host=address.hostname,
         port=address.port,
-        timeout=_CALL_SECONDS,
+        timeout=call_seconds,
         ca_cert=None if tls is None else str(tls.ca),
         cert_cert=None if tls is None else str(tls.client_cert),
         cert_key=None if tls is None else str(tls.client_key),
@@ -148,7 +155,7 @@ def _keep_writing(
     while not stop.is_set():
         for name in cluster.names:
             try:
-                with connect(cluster, name, credentials) as client:
+                with connect(cluster, name, credentials, call_seconds=_FAILOVER_SECONDS) as client:
                     while not stop.is_set():
                         number += 1
                         key, value = f"{load.prefix}{number:08d}", f"value-{number}"

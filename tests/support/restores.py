@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta, timezone
 
 from etcdguard.model import Cluster, Compression, Manifest, Member, ObjectEntry, SnapshotFacts
 from etcdguard.model import Tool as Writer
 from tests.support.etcdctl import Etcdctl
+from tests.support.waiting import eventually
 
 __all__ = ["NOW", "SteppingClock", "in_pieces", "make_manifest", "make_members", "wait_applied"]
 
@@ -92,10 +92,12 @@ def make_manifest(
 
 def wait_applied(etcdctl: Etcdctl, revision: int) -> None:
     """Wait until every member has applied that revision: an acknowledged write is only sure to be on most."""
-    deadline = time.monotonic() + 30
-    while any(one["Status"]["header"]["revision"] < revision for one in etcdctl.json("endpoint", "status")):
-        assert time.monotonic() < deadline, f"some member never reached revision {revision}"
-        time.sleep(0.05)
+
+    def applied() -> bool:
+        statuses = etcdctl.json("endpoint", "status")
+        return all(one["Status"]["header"]["revision"] >= revision for one in statuses)
+
+    eventually(applied, f"every member has reached revision {revision}")
 
 
 def in_pieces(data: bytes, size: int = 64 * 1024) -> Iterator[bytes]:

@@ -2,6 +2,7 @@
 
 The second is the Versity gateway, built once with Go into a cache outside the tree; where Go is missing,
 moto's server stands in. ``ETCDGUARD_REQUIRE_S3=versitygw`` (CI) makes its absence an error.
+``python -m tests.support.s3_servers`` builds it where it is missing, for minutes, and says where it is.
 """
 
 from __future__ import annotations
@@ -154,7 +155,7 @@ def second_s3(tmp_path: Path, *, pki: Pki | None = None, address: str = "127.0.0
         try:
             program = _versitygw()
         except _CannotBuild as error:
-            if "versitygw" in os.environ.get("ETCDGUARD_REQUIRE_S3", ""):
+            if _is_required():
                 raise
             print(f"versitygw cannot be had ({error}); moto's server stands in", file=sys.stderr)
             server = _new_server("moto", port, pki, address)
@@ -233,6 +234,10 @@ class _CannotBuild(Exception):
     pass
 
 
+def _is_required() -> bool:
+    return "versitygw" in os.environ.get("ETCDGUARD_REQUIRE_S3", "")
+
+
 def _versitygw() -> Path:
     """The gateway's program, built on first use; processes wait for each other."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "etcdguard-tests" / "versitygw"
@@ -272,3 +277,17 @@ def _build(scratch: Path) -> None:
             raise _CannotBuild(f"{' '.join(argv[1:3])}: {error.stderr.strip()[-300:]}") from error
         except subprocess.TimeoutExpired as error:
             raise _CannotBuild(f"{' '.join(argv[1:3])} took more than {_BUILD_SECONDS:g} s") from error
+
+
+def main() -> int:
+    """Build the gateway where it is missing; fails when it cannot be built and is required."""
+    try:
+        print(f"versitygw  {_versitygw()}")
+    except _CannotBuild as error:
+        print(f"versitygw  missing  {error}")
+        return 1 if _is_required() else 0
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
