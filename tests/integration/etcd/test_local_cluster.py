@@ -20,6 +20,7 @@ from tests.support.etcd_versions import EtcdPrograms
 from tests.support.etcdctl import Credentials, Etcdctl, enable_auth
 from tests.support.fixtures_etcd import ClusterFactory, each_etcd_version
 from tests.support.load import connect, write_history, write_load
+from tests.support.waiting import eventually
 
 
 @each_etcd_version
@@ -134,10 +135,7 @@ time.sleep(600)
         parent.kill()
         parent.communicate()
     assert len(pids) == 3
-    deadline = time.monotonic() + 10
-    while any(map(running, pids)):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    eventually(lambda: not any(map(running, pids)), "the members have ended")
 
 
 def running(pid: int) -> bool:
