@@ -46,8 +46,6 @@ _NEW = 3
 _UNTIL_WHOLE = 3
 """Of so many prunes one is left to its end."""
 _PATIENCE = 240.0
-_STUCK = 600.0
-"""Seconds that a request is held back: longer than the process lives."""
 
 
 @dataclass
@@ -67,7 +65,6 @@ class _Site:
         bucket = make_bucket(server)
         self.folder = folder
         self.proxy = proxy
-        proxy.delay = _STUCK
         self.server = server
         self.store = S3Store(server.options(bucket, "etcd"), session=server.session())
         self.catalog = catalog_of(self.store)

@@ -32,12 +32,12 @@ from etcdguard.prune import Limits, Pruner
 from etcdguard.retention import Policy
 from etcdguard.storage.base import RepositoryStore
 from etcdguard.storage.retry import RetryingStore, RetryPolicy
-from etcdguard.storage.s3 import S3Store
+from etcdguard.storage.s3 import S3Options, S3Store
 from etcdguard.verify import Verifier
 from tests.support.backups import IDENTITY, SIGNER, Node, catalog_of, chain_problems, database, plaintext
 from tests.support.bolt_writer import with_trailer
 from tests.support.fake_source import FakeSource
-from tests.support.http_faults import FaultProxy, HttpFault, fault_proxy
+from tests.support.http_faults import FaultProxy, HttpFault, fault_proxy, read_timeout
 from tests.support.s3_servers import S3Server, make_bucket, seaweedfs
 
 __all__ = ["COMMANDS", "Combination", "Laboratory", "laboratory"]
@@ -118,12 +118,13 @@ class Combination:
 class World:
     """A repository of its own in a shared bucket; ``near`` goes to the server, ``far`` through the proxy."""
 
-    def __init__(self, folder: Path, server: S3Server, bucket: str, proxy: FaultProxy, name: str) -> None:
-        options = server.options(bucket, f"campaign/{name}")
-        slow = replace(options, endpoint_url=proxy.endpoint_url, read_timeout=1.0)
+    def __init__(
+        self, server: S3Server, options: S3Options, proxy: FaultProxy, fault: HttpFault | None, node: Node
+    ) -> None:
+        through = replace(options, endpoint_url=proxy.endpoint_url, read_timeout=read_timeout(fault))
         self.near = S3Store(options, session=server.session())
-        self.far = RetryingStore(S3Store(slow, session=server.session()), _QUICK, rng=random.Random(1))
-        self.node = Node(folder / name)
+        self.far = RetryingStore(S3Store(through, session=server.session()), _QUICK, rng=random.Random(1))
+        self.node = node
         self.value_bytes = 300
         self.proxy = proxy
         for revision in (*GONE, HELD, VERIFIED):
@@ -243,7 +244,6 @@ class Laboratory:
         self._proxy = proxy
         self._bucket = make_bucket(server)
         self._count = 0
-        proxy.delay = 1.2
 
     def combinations(self) -> list[Combination]:
         """All of them, in the order in which the commands ask; a kind of request once for each command."""
@@ -262,7 +262,7 @@ class Laboratory:
 
     def perform(self, combination: Combination) -> str:
         """What the command said; raises AssertionError where anything was lost, or is listed wrongly."""
-        world = self._world()
+        world = self._world(combination.fault)
         times = 1 if combination.often == "once" else _ALWAYS
         self._proxy.plan_for(
             combination.fault,
@@ -316,10 +316,11 @@ class Laboratory:
         asked = (request.partition(" ") for request in self._proxy.requests)
         return list(dict.fromkeys(request_kind(method, path) for method, _, path in asked))
 
-    def _world(self) -> World:
+    def _world(self, fault: HttpFault | None = None) -> World:
         self._count += 1
         name = f"{self._count:05d}"
-        return World(self._folder, self._server, self._bucket, self._proxy, name)
+        options = self._server.options(self._bucket, f"campaign/{name}")
+        return World(self._server, options, self._proxy, fault, Node(self._folder / name))
 
 
 def _now() -> datetime:

@@ -61,7 +61,7 @@ Host {name}
   GlobalKnownHostsFile /dev/null
   StrictHostKeyChecking yes
   BatchMode yes
-  ConnectTimeout 5
+  ConnectTimeout 60
 """
 
 
@@ -119,10 +119,12 @@ class HostSet:
         (micros,) = (int(line.split()[1]) for line in lines if line.startswith("usage_usec "))
         return micros / 1_000_000
 
-    def ssh(self, name: str, *command: str, text: str = "") -> subprocess.CompletedProcess[str]:
-        """Run a command over ssh."""
+    def ssh(
+        self, name: str, *command: str, text: str = "", options: Sequence[str] = ()
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command over ssh; ``options`` are ssh's own."""
         return subprocess.run(
-            ["ssh", "-F", str(self.ssh_config), name, *command],
+            ["ssh", "-F", str(self.ssh_config), *options, name, *command],
             input=text,
             capture_output=True,
             text=True,

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 from tests.support.http_server import running
 
-__all__ = ["FaultProxy", "HttpFault", "fault_proxy"]
+__all__ = ["FaultProxy", "HttpFault", "fault_proxy", "read_timeout"]
 
 
 class HttpFault(Enum):
@@ -32,7 +32,7 @@ class HttpFault(Enum):
     RESET = "connection closed without an answer, not forwarded"
     LOST_ACK = "forwarded, then closed without an answer"
     CUT_BODY = "forwarded; the answer's body breaks off half-way"
-    DELAY = "answered only after the client's timeout, not forwarded"
+    DELAY = "held until the client hangs up, not forwarded"
     GARBAGE = "200 with a page that is not S3's, not forwarded"
     REDIRECT = "301 PermanentRedirect to another region, not forwarded"
     DENIED = "403 AccessDenied, not forwarded"
@@ -40,6 +40,11 @@ class HttpFault(Enum):
     FLIPPED_REQUEST = "forwarded with one bit in the middle of its body another"
     STALE = "the answer that the same request got when the proxy was told to remember, not forwarded"
     SLOW = "forwarded; the first 2000 bytes of the answer come at 1 kB a second"
+
+
+def read_timeout(fault: HttpFault | None) -> float:
+    """Seconds a client that meets ``fault`` waits for an answer: few only where waiting is the fault."""
+    return 5.0 if fault is HttpFault.DELAY else 60.0
 
 
 _ANSWERS = {
@@ -66,14 +71,13 @@ class _Planned:
 class FaultProxy:
     """The proxy as a test holds it."""
 
-    delay = 1.5
-    """Seconds DELAY waits; the client's read timeout must be shorter."""
-
     def __init__(self, endpoint_url: str, upstream: str) -> None:
         self.endpoint_url = endpoint_url
         self.upstream = upstream
         self.requests: list[str] = []
         """``METHOD path`` of every request that came in."""
+        self.ranges: list[str] = []
+        """The Range of every GET, empty where it asked for everything."""
         self.remembers = False
         """Whether answers are kept for STALE."""
         self.memory: dict[str, _Answer] = {}
@@ -96,10 +100,12 @@ class FaultProxy:
         with self._lock:
             self._plan.clear()
 
-    def fault_for(self, method: str, path: str) -> HttpFault | None:
+    def fault_for(self, method: str, path: str, byte_range: str = "") -> HttpFault | None:
         """Take the fault this request meets."""
         with self._lock:
             self.requests.append(f"{method} {path}")
+            if method == "GET":
+                self.ranges.append(byte_range)
             for planned in self._plan:
                 if planned.meets(method, path):
                     if planned.skip:
@@ -142,10 +148,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def _serve(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        fault = self.server.proxy.fault_for(self.command, self.path)
+        fault = self.server.proxy.fault_for(self.command, self.path, self.headers.get("Range", ""))
         if fault is HttpFault.DELAY:
-            time.sleep(self.server.proxy.delay)
-        if fault in (HttpFault.DELAY, HttpFault.RESET):
+            self.rfile.read(1)  # nothing comes before the end
+            self.close_connection = True
+        elif fault is HttpFault.RESET:
             self._hang_up()
         elif fault in _ANSWERS:
             status, text = _ANSWERS[fault]

@@ -20,15 +20,17 @@ from etcdguard.etcd.local import LocalCluster
 from etcdguard.etcd.source import EndpointFailure, StreamLimits
 from etcdguard.etcd.stream import TrailerCheck
 from etcdguard.model import HashKV, MemberStatus
+from tests.support.defrags import STEADY
 from tests.support.etcd_versions import EtcdPrograms
 from tests.support.etcdctl import Etcdctl
 from tests.support.fixtures_etcd import ClusterFactory, each_etcd_version
 from tests.support.load import fill, write_history
+from tests.support.waiting import PLENTY, eventually
 
 NOT_KNOWN_BEFORE_36 = ("3.4", "3.5")
 
 
-def client_of(cluster: LocalCluster, *, timeout: float = 5.0) -> EtcdClient:
+def client_of(cluster: LocalCluster, *, timeout: float = 60.0) -> EtcdClient:
     return EtcdClient(ConnectionOptions(cluster.client_urls, command_timeout=timeout))
 
 
@@ -42,7 +44,7 @@ def answered(answers: list[MemberStatus | EndpointFailure]) -> list[MemberStatus
 def test_every_member_tells_what_etcdctl_tells(
     etcd_binaries: EtcdPrograms, cluster_factory: ClusterFactory
 ) -> None:
-    cluster = cluster_factory()
+    cluster = cluster_factory(extra_args=STEADY)
     history = write_history(cluster)
     etcdctl = Etcdctl(etcd_binaries.etcdctl, cluster)
     with client_of(cluster) as client:
@@ -84,10 +86,10 @@ def test_hashes_and_prefixes(etcd_binaries: EtcdPrograms, cluster_factory: Clust
     url = cluster.client_urls[0]
     with client_of(cluster) as client:
         theirs = Etcdctl(etcd_binaries.etcdctl, cluster).hash_kv(history.revision)[url]
-        ours = client.hash_kv(url, history.revision, timeout=20)
+        ours = client.hash_kv(url, history.revision, timeout=PLENTY)
         assert ours == HashKV(hash=theirs[0], revision=history.revision, compact_revision=theirs[1])
-        assert client.hash_kv(url, history.compacted_at - 1, timeout=20) is None
-        assert client.hash_kv(url, history.revision + 1000, timeout=20) is None
+        assert client.hash_kv(url, history.compacted_at - 1, timeout=PLENTY) is None
+        assert client.hash_kv(url, history.revision + 1000, timeout=PLENTY) is None
         assert client.holds_prefix(url, b"/registry/")
         assert client.holds_prefix(url, b"")
         assert not client.holds_prefix(url, b"/registry/secrets/")
@@ -117,10 +119,10 @@ def test_one_survivor_of_three_still_gives_what_an_emergency_needs(
     write_history(cluster)
     survivor, *others = cluster.names
     url = cluster.client_url(survivor)
-    with client_of(cluster, timeout=2.0) as client:
+    with client_of(cluster) as client:
         client.linearizable_read(url)
         cluster.kill(*others)
-        wait_until_leaderless(client, url)
+        eventually(lambda: client.status(url).leader_id == "0", "the survivor sees no leader")
 
         alone, *dead = client.statuses()
         assert isinstance(alone, MemberStatus)
@@ -129,8 +131,9 @@ def test_one_survivor_of_three_still_gives_what_an_emergency_needs(
         for failure in dead:
             assert isinstance(failure, EndpointFailure)
             assert failure.error.message == f"{failure.endpoint}: connection refused"
-        with pytest.raises(ClusterUnhealthy) as raised:
-            client.linearizable_read(url)
+        # Less patient than etcd itself, which gives up after 7 s.
+        with client_of(cluster, timeout=5.0) as impatient, pytest.raises(ClusterUnhealthy) as raised:
+            impatient.linearizable_read(url)
         assert raised.value.hint
         assert len(client.topology(url).members) == 3
         assert client.holds_prefix(url, b"/registry/")
@@ -141,22 +144,15 @@ def test_one_survivor_of_three_still_gives_what_an_emergency_needs(
         assert check.finish()[0] > 0
 
 
-def wait_until_leaderless(client: EtcdClient, url: str) -> None:
-    deadline = time.monotonic() + 30
-    while client.status(url).leader_id != "0":
-        assert time.monotonic() < deadline, "the survivor still sees a leader"
-        time.sleep(0.1)
-
-
 def test_a_dead_endpoint_among_live_ones_costs_nothing_but_its_own_answer(
     shared_cluster: LocalCluster,
 ) -> None:
     with unused_port() as port:
         endpoints = (f"http://127.0.0.1:{port}", *shared_cluster.client_urls)
-        with EtcdClient(ConnectionOptions(endpoints)) as client:
+        with EtcdClient(ConnectionOptions(endpoints, command_timeout=300.0)) as client:
             started = time.monotonic()
             dead, *alive = client.statuses()
-            assert time.monotonic() - started < 3
+            assert time.monotonic() - started < 60
             assert isinstance(dead, EndpointFailure)
             assert "connection refused" in dead.error.message
             answered(alive)
@@ -210,13 +206,13 @@ def test_a_server_that_accepts_and_stays_silent() -> None:
 def test_hash_kv_of_a_member_that_hangs_is_given_up_in_time(cluster_factory: ClusterFactory) -> None:
     cluster = cluster_factory(names=("alone",))
     url = cluster.client_urls[0]
-    with client_of(cluster) as client:
+    with client_of(cluster, timeout=300.0) as client:
         revision = client.status(url).revision
         with paused(cluster, "alone"):
             started = time.monotonic()
             assert client.hash_kv(url, revision, timeout=0.5) is None
-            assert time.monotonic() - started < 3
-        assert client.hash_kv(url, revision, timeout=20) is not None
+            assert time.monotonic() - started < 60
+        assert client.hash_kv(url, revision, timeout=PLENTY) is not None
 
 
 @contextmanager

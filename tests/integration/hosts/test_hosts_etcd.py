@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import ssl
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 
@@ -23,8 +23,8 @@ from tests.support.hosts_etcd import (
     pod_manifest,
     remove_etcd,
 )
+from tests.support.waiting import PLENTY, eventually
 
-_TIMEOUT = 30.0
 _ETCD = f"{MANIFESTS}/etcd.yaml"
 
 
@@ -51,6 +51,7 @@ def test_three_members_are_healthy_over_mutual_tls(systemd_cluster: HostCluster)
     etcdctl.run("put", "key", "value")
     assert etcdctl.get("key") == "value"
     assert len(etcdctl.json("member", "list")["members"]) == 3
+    systemd_cluster.wait_healthy()  # each has applied the put
     assert len(set(etcdctl.hash_kv().values())) == 1
     for host in systemd_cluster.hosts:
         assert host.is_active("etcd.service")
@@ -79,7 +80,7 @@ def test_a_stopped_member_stays_down(systemd_cluster: HostCluster) -> None:
     host.systemctl("stop", "etcd.service")
     assert host.processes("etcd") == []
     assert not systemd_cluster.healthy(host)
-    assert systemd_cluster.healthy(systemd_cluster.hosts[0])
+    systemd_cluster.wait_healthy(hosts=systemd_cluster.hosts[:2])  # without it, be it that it led
 
 
 def test_a_machine_can_be_prepared_without_starting(
@@ -118,22 +119,22 @@ def test_a_data_directory_can_be_a_mount_point(
 def test_static_pods_run_the_whole_control_plane(pod_cluster: HostCluster) -> None:
     pod_cluster.etcdctl.run("put", "key", "value")
     for host in pod_cluster.hosts:
-        _until(lambda host=host: _ready(host) == [200, 200, 200])  # type: ignore[misc]
+        _await_ready(host)
         assert [len(host.processes(name)) for name in CONTROL_PLANE] == [1, 1, 1]
         assert host.run("stat", "-c", "%U", "/var/lib/etcd/member").stdout == "root\n"
 
 
 def test_a_static_pod_ends_with_its_manifest_and_comes_back(pod_cluster: HostCluster) -> None:
     host = pod_cluster.hosts[0]
-    _until(lambda: _ready(host) == [200, 200, 200])
+    _await_ready(host)
     host.run("mv", _ETCD, "/etc/kubernetes/etcd.yaml")
-    _until(lambda: host.processes("etcd") == [])
+    eventually(lambda: host.processes("etcd") == [], "etcd has ended")
     time.sleep(2.0)
     assert host.processes("etcd") == []
-    _until(lambda: _ready(host) == [500, 200, 200])
+    _await_ready(host, [500, 200, 200])
     host.run("mv", "/etc/kubernetes/etcd.yaml", _ETCD)
     pod_cluster.wait_healthy()
-    _until(lambda: _ready(host) == [200, 200, 200])
+    _await_ready(host)
 
 
 def test_a_backup_of_the_manifest_in_the_folder_is_a_pod_too(pod_cluster: HostCluster) -> None:
@@ -144,9 +145,9 @@ def test_a_backup_of_the_manifest_in_the_folder_is_a_pod_too(pod_cluster: HostCl
     time.sleep(1.0)
     assert host.processes("etcd") == first
     host.run("rm", _ETCD)
-    _until(lambda: host.processes("etcd") not in ([], first))
+    eventually(lambda: host.processes("etcd") not in ([], first), "the other manifest's etcd runs")
     host.run("rm", f"{MANIFESTS}/etcd.yaml.bak")
-    _until(lambda: host.processes("etcd") == [])
+    eventually(lambda: host.processes("etcd") == [], "etcd has ended")
     time.sleep(2.0)
     assert host.processes("etcd") == [], "a hidden file is no manifest"
 
@@ -155,7 +156,7 @@ def test_a_killed_container_is_started_again(pod_cluster: HostCluster) -> None:
     host = pod_cluster.hosts[0]
     first = host.processes("etcd")
     host.kill_processes("etcd")
-    _until(lambda: host.processes("etcd") not in ([], first))
+    eventually(lambda: host.processes("etcd") not in ([], first), "etcd runs again")
     pod_cluster.wait_healthy()
 
 
@@ -168,7 +169,7 @@ def test_containers_outlive_the_kubelet(pod_cluster: HostCluster) -> None:
     time.sleep(1.0)
     assert host.processes("etcd") == first
     host.run("rm", _ETCD)
-    _until(lambda: host.processes("etcd") == [])
+    eventually(lambda: host.processes("etcd") == [], "etcd has ended")
 
 
 def test_a_container_that_ignores_the_signal_is_killed_after_its_grace_period(hosts: HostSet) -> None:
@@ -181,11 +182,11 @@ def test_a_container_that_ignores_the_signal_is_killed_after_its_grace_period(ho
     install_kubelet(host)
     host.write(f"{MANIFESTS}/stubborn.yaml", pod_manifest("stubborn", ["stubborn"], grace=2))
     host.systemctl("start", "kubelet.service")
-    _until(lambda: host.exists("/run/stubborn"))  # from now on it ignores the signal
+    eventually(lambda: host.exists("/run/stubborn"), "it ignores the signal")
     assert len(host.processes("stubborn")) == 1
     started = time.monotonic()
     host.run("rm", f"{MANIFESTS}/stubborn.yaml")
-    _until(lambda: host.processes("stubborn") == [])
+    eventually(lambda: host.processes("stubborn") == [], "it has been killed")
     assert time.monotonic() - started > 1.9
 
 
@@ -193,18 +194,22 @@ def test_a_reboot_brings_static_pods_back(pod_cluster: HostCluster) -> None:
     host = pod_cluster.hosts[2]
     host.reboot()
     pod_cluster.wait_healthy()
-    _until(lambda: _ready(host) == [200, 200, 200])
+    _await_ready(host)
+
+
+def _await_ready(host: Host, wanted: Sequence[int] = (200, 200, 200)) -> None:
+    eventually(lambda: _ready(host) == list(wanted), f"the control plane of {host.name} says {wanted}")
 
 
 def _ready(host: Host) -> list[int]:
-    """What the control plane's three pods say of themselves; 0 where nothing listens."""
+    """What the control plane's three pods say of themselves; 0 for one that gives no answer."""
     statuses = []
     for port in CONTROL_PLANE.values():
         connection = http.client.HTTPConnection(host.address, port, timeout=5.0)
         try:
             connection.request("GET", "/readyz")
             statuses.append(connection.getresponse().status)
-        except ConnectionRefusedError:
+        except (OSError, http.client.HTTPException):
             statuses.append(0)
         finally:
             connection.close()
@@ -212,16 +217,9 @@ def _ready(host: Host) -> list[int]:
 
 
 def _health(host: Host, *, context: ssl.SSLContext) -> int:
-    connection = http.client.HTTPSConnection(host.address, 2379, timeout=5.0, context=context)
+    connection = http.client.HTTPSConnection(host.address, 2379, timeout=PLENTY, context=context)
     try:
         connection.request("GET", "/health")
         return connection.getresponse().status
     finally:
         connection.close()
-
-
-def _until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + _TIMEOUT
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)

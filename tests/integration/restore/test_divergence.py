@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from etcdguard.etcd.local import TlsFiles
 from tests.integration.restore.conftest import Scene
 from tests.support.etcdctl import Etcdctl
 from tests.support.restores import wait_applied
+from tests.support.waiting import eventually
 
 _KEYS = "/registry/pods/"
 
@@ -180,14 +180,12 @@ def _keys(scene: Scene, name: str, *, consistency: str = "s") -> int:
 
 def _wait_for_same_index(scene: Scene) -> None:
     """Until all members have applied the same raft log: what differs then will differ for ever."""
-    deadline = time.monotonic() + 30
-    while True:
-        all_of_them = [_status(scene, name) for name in scene.cluster.names]
-        indexes = {one["raftIndex"] for one in all_of_them} | {one["raftAppliedIndex"] for one in all_of_them}
-        if len(indexes) == 1:
-            return
-        assert time.monotonic() < deadline, f"the members never applied the same log: {indexes}"
-        time.sleep(0.1)
+
+    def is_same() -> bool:
+        found = [_status(scene, name) for name in scene.cluster.names]
+        return len({one[which] for one in found for which in ("raftIndex", "raftAppliedIndex")}) == 1
+
+    eventually(is_same, "the members have applied the same log")
 
 
 def _begin_logs(scene: Scene) -> None:
@@ -239,7 +237,7 @@ def _assert_two_serve_and_one_is_outside(scene: Scene, outside: str) -> None:
 
 def _wait_for_log(scene: Scene, text: str, *names: str) -> None:
     """Until one of those members has said so."""
-    deadline = time.monotonic() + 30
-    while not any(text in scene.cluster.log_path(name).read_text() for name in names):
-        assert time.monotonic() < deadline, f"none of {names} ever said {text!r}"
-        time.sleep(0.1)
+    eventually(
+        lambda: any(text in scene.cluster.log_path(name).read_text() for name in names),
+        f"one of {names} says {text!r}",
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import etcd3.exceptions
@@ -15,6 +14,7 @@ from tests.integration.restore.conftest import Scene
 from tests.support.etcd_versions import programs
 from tests.support.fixtures_etcd import each_etcd_version
 from tests.support.load import connect
+from tests.support.waiting import eventually
 
 
 def _restart(scene: Scene) -> None:
@@ -159,7 +159,4 @@ def test_a_snapshot_that_the_tool_rejects_leaves_everything_as_it_was(scene: Sce
 
 
 def _wait_for(log: Path, text: str) -> None:
-    deadline = time.monotonic() + 30
-    while text not in log.read_text():
-        assert time.monotonic() < deadline, f"{log.name} never said {text!r}"
-        time.sleep(0.1)
+    eventually(lambda: text in log.read_text(), f"{log.name} says {text!r}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import pytest
 
@@ -23,12 +23,12 @@ from tests.support.hosts_etcd import (
     peer_url,
     remove_etcd,
 )
+from tests.support.waiting import eventually
 from tests.unit.restore.test_planner import plan_of
 
 _PLAN = "20261121T020000Z-abababab"
 _UNIT = ServiceSpec(kind="systemd", unit="etcd.service")
 _POD = ServiceSpec(kind="static-pod", manifest=f"{MANIFESTS}/etcd.yaml")
-_TIMEOUT = 30.0
 
 _IN_VENDOR_FOLDER = """\
 [Service]
@@ -38,7 +38,7 @@ Restart=always
 
 _LEAVES_A_PROCESS = """\
 [Service]
-ExecStart=/bin/sh -c "sleep 8 & exec sleep infinity"
+ExecStart=/bin/sh -c "sleep 15 & exec sleep infinity"
 KillMode=process
 """
 
@@ -137,7 +137,7 @@ def test_start_does_not_wait_for_the_other_hosts(unit_cluster: HostCluster) -> N
 
     assert _do(first, _member(first, _UNIT), "start") == ["etcd.service"]
 
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 60, "it waited until systemd gave up, after 90 s"
     assert not first.is_active("etcd.service"), "it waits for a quorum"
     for host in others:
         _do(host, _member(host, _UNIT), "start")
@@ -151,7 +151,8 @@ def test_a_unit_that_failed_too_often_starts_again(unit_cluster: HostCluster) ->
     host.run("mv", "/var/lib/etcd", "/var/lib/etcd-away")
     host.write("/var/lib/etcd", "in the way")
     host.systemctl("start", "etcd.service", check=False)
-    _until(lambda: host.systemctl("is-failed", "--quiet", "etcd.service", check=False).returncode == 0)
+    given_up = ("is-failed", "--quiet", "etcd.service")
+    eventually(lambda: host.systemctl(*given_up, check=False).returncode == 0, "systemd gives it up")
 
     assert _do(host, member, "stop") == []
     host.run("rm", "/var/lib/etcd")
@@ -180,7 +181,7 @@ def test_processes_that_a_unit_leaves_behind_are_waited_for(hosts: HostSet) -> N
     host.write("/usr/lib/systemd/system/probe.service", _LEAVES_A_PROCESS)
     host.systemctl("daemon-reload")
     host.systemctl("start", "probe.service")
-    _until(lambda: len(host.processes("sleep")) == 2)
+    eventually(lambda: len(host.processes("sleep")) == 2, "the unit runs")
     member = _member(host, ServiceSpec(kind="systemd", unit="probe.service"))
 
     assert _do(host, member, "stop") == []
@@ -213,7 +214,7 @@ def test_static_pods_are_taken_out_and_put_back(pod_cluster: HostCluster) -> Non
     host = pod_cluster.hosts[0]
     member = _member(host, _POD)
     programs = ("etcd", *CONTROL_PLANE)
-    _until(lambda: _running(host, programs) == list(programs))
+    eventually(lambda: _running(host, programs) == list(programs), "the control plane runs")
 
     assert _do(host, member, "stop", which="all") == []
 
@@ -236,13 +237,7 @@ def test_the_kubelet_is_restarted(pod_cluster: HostCluster) -> None:
 
     _do(host, _member(host, _POD, ControlPlaneSpec(restart_kubelet=True)), "restart", which="kubelet")
 
-    after = host.processes("kubelet")
-    assert len(after) == 1
-    assert after != before
+    def is_another() -> bool:
+        return len(host.processes("kubelet")) == 1 and host.processes("kubelet") != before
 
-
-def _until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + _TIMEOUT
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    eventually(is_another, "another kubelet runs")  # systemd calls it started before it is

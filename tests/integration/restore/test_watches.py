@@ -16,6 +16,7 @@ import pytest
 from etcdguard.restore.plan import RestorePlan
 from etcdguard.restore.planner import KUBERNETES_BUMP
 from tests.integration.restore.conftest import Scene
+from tests.support.waiting import PLENTY
 
 _PREFIX = "/registry/"
 _LATE_WRITES = 10
@@ -81,14 +82,14 @@ class _Watch:
         return [event["kv"]["mod_revision"] for answer in answers for event in answer["Events"]]
 
     def wait_for(self, seen: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PLENTY
         while not seen():
             assert time.monotonic() < deadline, f"only {self.revisions()}; {self.complaints.read_text()}"
             time.sleep(0.05)
 
     def end(self) -> str:
         """What it complained about when it gave up, which must not take long."""
-        assert self.process.wait(60) != 0
+        assert self.process.wait(PLENTY) != 0
         return self.complaints.read_text()
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from etcdguard.errors import Corruption, EtcdUnreachable, SnapshotFailed
 from etcdguard.etcd.source import BlobStream, StreamLimits
 from etcdguard.etcd.stream import TRAILER_BYTES, SnapshotStream, TrailerCheck, parse_frame
+from tests.support.waiting import PLENTY
 
 DATABASE = bytes(range(256)) * 512
 SNAPSHOT = DATABASE + hashlib.sha256(DATABASE).digest()
@@ -155,12 +156,16 @@ def test_empty_messages_do_not_count_as_progress() -> None:
 
 
 def test_a_trickle_below_the_piece_size_is_no_stall() -> None:
+    """For seven seconds no piece is full."""
+    database = bytes(13 * BLOB)
+    snapshot = database + hashlib.sha256(database).digest()
+
     def trickle(frames: FakeFrames) -> Iterator[bytes]:
-        for message in frames_of(SNAPSHOT):
+        for message in frames_of(snapshot):
             frames.cancelled.wait(0.5)
             yield message
 
-    assert read(stream(trickle, StreamLimits(stall_timeout=1.5))) == SNAPSHOT
+    assert read(stream(trickle, StreamLimits(stall_timeout=6))) == snapshot
 
 
 def test_a_slow_consumer_is_no_stall() -> None:
@@ -219,7 +224,7 @@ def test_leaving_early_cancels_the_call_and_ends_the_reader() -> None:
     before = threading.active_count()
     with stream(endless) as opened:
         next(iter(opened))
-    assert released.wait(5)
+    assert released.wait(PLENTY)
     assert threading.active_count() == before
 
 

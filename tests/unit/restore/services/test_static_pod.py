@@ -8,6 +8,7 @@ import signal
 import stat
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,11 +19,12 @@ from etcdguard.restore.services import Patience, Service, run_command
 from etcdguard.restore.services.processes import Processes
 from etcdguard.restore.services.static_pod import StaticPodService
 from tests.support.kubelet_stand_in import Kubelet
+from tests.support.waiting import PLENTY
 from tests.unit.restore.services.crictl_stand_in import FakeCrictl, container
 
 _PLAN = "20261121T020000Z-abababab"
-_LOOP = "#!/bin/sh\nwhile :; do sleep 0.05; done\n"
-_DEAF = "#!/bin/sh\ntrap '' TERM\nwhile :; do sleep 0.05; done\n"
+_LOOP = "#!/bin/sh\n: > $0.ready\nwhile :; do sleep 0.05; done\n"
+_DEAF = "#!/bin/sh\ntrap '' TERM\n: > $0.ready\nwhile :; do sleep 0.05; done\n"
 _MANIFEST = """\
 apiVersion: v1
 kind: Pod
@@ -42,7 +44,9 @@ class Host:
     root: Path
     kubelet: Kubelet
     kubelet_runs: bool = True
-    patience: float = 20
+    patience: float = PLENTY
+    until_gone: bool = False
+    """Whether patience ends when the pod's processes have."""
 
     @property
     def folder(self) -> Path:
@@ -63,7 +67,7 @@ class Host:
             self.manifest,
             plan_id,
             run=run_command,
-            patience=Patience(self.patience, time.monotonic, self._sleep),
+            patience=Patience(self.patience, self._monotonic, self._sleep),
             processes=Processes(),
             crictl=crictl,
             is_open=lambda: is_open,
@@ -78,12 +82,13 @@ class Host:
         self.manifest.write_text(_MANIFEST.format(grace=grace, program=program, data_dir=data_dir))
 
     def settle(self) -> None:
-        """Let the kubelet work until the pod's process is what it was started as."""
-        deadline = time.monotonic() + 20
-        while not self.processes():
+        """Let the kubelet work until the pod's process says that it runs."""
+        ready = self.root / "bin" / "etcd.ready"
+        deadline = time.monotonic() + PLENTY
+        while not ready.exists():
             assert time.monotonic() < deadline
             self._sleep(1)
-        time.sleep(0.1)
+        ready.unlink()
 
     def processes(self) -> list[int]:
         """The pod's processes, whatever the service thinks."""
@@ -97,6 +102,14 @@ class Host:
             if own in line:
                 found.append(int(process.name))
         return found
+
+    def kill(self) -> None:
+        for pid in self.processes():
+            with suppress(ProcessLookupError):  # the shell's sleep ends by itself
+                os.kill(pid, signal.SIGKILL)
+
+    def _monotonic(self) -> float:
+        return time.monotonic() + (self.patience if self.until_gone and not self.processes() else 0)
 
     def _sleep(self, seconds: float) -> None:
         if self.kubelet_runs:
@@ -112,8 +125,7 @@ def host(tmp_path: Path) -> Iterator[Host]:
     host.write_program(_LOOP)
     host.settle()
     yield host
-    for pid in host.processes():
-        os.kill(pid, signal.SIGKILL)
+    host.kill()
     while host.processes():
         host.kubelet._own = [process for process in host.kubelet._own if process.poll() is None]
         time.sleep(0.01)
@@ -205,7 +217,7 @@ def test_a_manifests_directory_that_is_a_link(host: Host) -> None:
         link / "etcd.yaml",
         _PLAN,
         run=run_command,
-        patience=Patience(20, time.monotonic, host._sleep),
+        patience=Patience(PLENTY, time.monotonic, host._sleep),
         processes=Processes(),
         crictl=None,
         is_open=lambda: False,
@@ -218,8 +230,7 @@ def test_a_manifests_directory_that_is_a_link(host: Host) -> None:
 
 def test_a_crash_loop_counts_as_running(host: Host) -> None:
     host.kubelet_runs = False
-    for pid in host.processes():
-        os.kill(pid, signal.SIGKILL)
+    host.kill()
 
     assert host.service().is_running(), "the kubelet will start it again"
 
@@ -261,7 +272,7 @@ def test_without_a_kubelet_nothing_starts(host: Host) -> None:
 
 
 def test_open_ports_are_waited_for(host: Host) -> None:
-    host.patience = 3
+    host.until_gone = True
 
     with pytest.raises(EtcdGuardError, match="still runs"):
         host.service(is_open=True).stop()
@@ -272,7 +283,7 @@ def test_open_ports_are_waited_for(host: Host) -> None:
 def test_crictl_has_a_say_where_it_is_present(host: Host) -> None:
     crictl = FakeCrictl(host.root / "bin")
     crictl.runs(container("etcd-cp1", "etcd"))
-    host.patience = 3
+    host.until_gone = True
     service = host.service(crictl=str(crictl.path))
 
     with pytest.raises(EtcdGuardError, match="still runs"):
