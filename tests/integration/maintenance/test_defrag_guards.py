@@ -16,11 +16,12 @@ from datetime import datetime, timezone
 import pytest
 
 from etcdguard.errors import ClusterUnhealthy, EtcdGuardError, Locked, Refused
+from etcdguard.etcd.admin import AdminClient
 from etcdguard.etcd.connection import ConnectionOptions
 from etcdguard.etcd.lock import LeaseLock, lock_key
 from etcdguard.etcd.source import Alarm
 from etcdguard.maintenance.defrag.survey import Observation
-from tests.support.defrags import EAGER, STEADY, Site, WatchedClient, fragment, held_snapshot
+from tests.support.defrags import EAGER, STEADY, Site, fragment, held_snapshot
 from tests.support.fixtures_etcd import ClusterFactory
 from tests.support.waiting import eventually
 
@@ -165,7 +166,8 @@ def lagging(site: Site, pid: int, *, turn: float) -> Iterator[None]:
     os.kill(pid, signal.SIGSTOP)
     crawler = threading.Thread(target=crawl)
     try:
-        with WatchedClient.of(site.cluster, timeout=60.0) as writer, ThreadPoolExecutor(16) as pool:
+        options = ConnectionOptions(site.cluster.client_urls, command_timeout=60)
+        with AdminClient(options) as writer, ThreadPoolExecutor(16) as pool:
             list(pool.map(lambda number: writer.put(leader, b"/late/%d" % number, b"x" * 8192), range(2000)))
         crawler.start()
         yield
