@@ -38,7 +38,7 @@ CONFIG = "config.yaml"
 
 _CLUSTER_NAME = "demo"
 _HASH_SECONDS = 10.0
-_SETTLED_SECONDS = 30.0
+_SETTLED_SECONDS = 15.0
 
 
 @dataclass(frozen=True)

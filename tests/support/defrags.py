@@ -48,11 +48,6 @@ STEADY = ("--heartbeat-interval=200", "--election-timeout=4000")
 """etcd's flags against elections by chance on a loaded machine: a run rightly ends at one."""
 
 
-def _options(cluster: LocalCluster) -> ConnectionOptions:
-    """Patient with a machine that stands still, yet some tests wait for a member that never answers."""
-    return ConnectionOptions(cluster.client_urls, command_timeout=20)
-
-
 class SystemClock:
     """The machine's."""
 
@@ -135,6 +130,7 @@ class Site:
     """A cluster, the client that is watched, and what runs on it leave behind."""
 
     cluster: LocalCluster
+    options: ConnectionOptions
     client: WatchedClient
     lock: LeaseLock
     events: list[Mapping[str, Any]] = field(default_factory=list)
@@ -143,14 +139,15 @@ class Site:
 
     @classmethod
     @contextmanager
-    def on(cls, cluster: LocalCluster) -> Iterator[Site]:
+    def on(cls, cluster: LocalCluster, command_timeout: float = 20.0) -> Iterator[Site]:
+        """Patient with a machine that stands still; less where a member that never answers is waited for."""
         clock = SystemClock()
-        options = _options(cluster)
+        options = ConnectionOptions(cluster.client_urls, command_timeout=command_timeout)
         with (
             WatchedClient(options) as client,
             LeaseLock.on(options, lock_key("prod", "maintenance"), "test", clock.now) as lock,
         ):
-            yield cls(cluster, client, lock)
+            yield cls(cluster, options, client, lock)
 
     def job(
         self,
@@ -162,7 +159,7 @@ class Site:
         sleep: Callable[[float], None] = time.sleep,
     ) -> DefragJob:
         clock = SystemClock()
-        scraper = Scraper(_options(self.cluster), (), clock.now)
+        scraper = Scraper(self.options, (), clock.now)
         return DefragJob(
             Environment(
                 cluster=self.client,

@@ -190,7 +190,7 @@ def test_a_snapshot_that_is_being_read_by_anybody(cluster_factory: ClusterFactor
 def test_a_client_timeout_never_leads_to_a_second_member(cluster_factory: ClusterFactory) -> None:
     """With metrics that cannot be read, so that only what the member does tells."""
     cluster = cluster_factory(extra_args=STEADY)
-    with Site.on(cluster) as site:
+    with Site.on(cluster, command_timeout=10.0) as site:
         fragment(cluster, site.client)
         policy = replace(EAGER, min_timeout=1.0, max_timeout=1.0, patience=2.0)
 
