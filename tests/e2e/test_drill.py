@@ -21,6 +21,7 @@ from tests.support.etcd_versions import EtcdPrograms
 from tests.support.fixtures_disk import SmallDisk
 from tests.support.fixtures_etcd import ClusterFactory, each_etcd_version
 from tests.support.load import connect, write_history
+from tests.support.waiting import eventually
 
 _MEMBERS = 3
 
@@ -164,7 +165,7 @@ def test_killed_it_leaves_no_process_and_the_next_one_clears_up(scene: Scene) ->
     _until_members_run(scene, process)
     process.kill()
     process.communicate(timeout=60)
-    _until(lambda: len(scene.left()) == 1)
+    eventually(lambda: len(scene.left()) == 1, "only the folder is left")
     living = scene.base / "etcdguard-drill-newborn"
     living.mkdir()  # of a drill that has not come to lock it
     scene.drill()
@@ -174,21 +175,14 @@ def test_killed_it_leaves_no_process_and_the_next_one_clears_up(scene: Scene) ->
 def _until_members_run(scene: Scene, process: subprocess.Popen[str]) -> None:
     """All three are etcd by then: a log is empty while its member is still to be executed."""
     logs = "*/members/*/etcd.log"
-    _until(
+    eventually(
         lambda: (
             process.poll() is not None
             or sum(path.stat().st_size > 0 for path in scene.base.glob(logs)) == _MEMBERS
-        )
+        ),
+        "every member has a log",
     )
     assert process.poll() is None
-
-
-def _until(condition: Any) -> None:
-    for _ in range(6000):
-        if condition():
-            return
-        signal.sigtimedwait([], 0.01)
-    raise AssertionError("it never came")
 
 
 def test_keys_are_counted_by_their_top(cluster_factory: ClusterFactory) -> None:
