@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -23,9 +22,6 @@ __all__ = ["backup_job", "due_backup"]
 
 _ELECTION_PATIENCE = 10.0
 """Seconds; by default etcd elects a leader within two, and with what suits slow networks within ten."""
-
-_STREAM_THREADS = 2
-"""A backup reads in one and hashes in another; on two cores a third would only cost switches."""
 
 _Answer = TypeVar("_Answer")
 
@@ -49,7 +45,7 @@ def backup_job(
         cluster_name=app.config.cluster.name,
         recipients=app.recipients(),
         compression_level=settings.compression_level,
-        compression_threads=1 if len(os.sched_getaffinity(0)) > _STREAM_THREADS else 0,
+        compression_threads=1,  # on two cores, which it shares with its member, a tenth less time than none
         prefer=settings.prefer,
         endpoint=endpoint,
         emergency=emergency,

@@ -68,10 +68,6 @@ def command(
     What an earlier run could not ship goes before it, once the snapshot is taken. Exit code 3 when some
     repositories failed: the backup stays in the spool for them, and the next run tries again.
     """
-    from etcdguard.etcd import poll_for_throughput
-
-    poll_for_throughput()
-
     from etcdguard.app import App
     from etcdguard.app_backup import backup_job
     from etcdguard.backup.courtesy import maintenance, step_back

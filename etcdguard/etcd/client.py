@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import etcd3
 import grpc
@@ -23,6 +23,7 @@ from etcdguard.etcd.connection import Address, ConnectionOptions, Tls, open_endp
 from etcdguard.etcd.faults import is_deadline, is_token_rejected, translate
 from etcdguard.etcd.source import Alarm, EndpointFailure, StreamLimits
 from etcdguard.etcd.stream import SnapshotStream
+from etcdguard.etcd.streaming import StreamingCall
 from etcdguard.etcd.wire import wire_pb2 as wire
 from etcdguard.log import get_logger
 from etcdguard.model import ClusterTopology, HashKV, Member, MemberStatus, hex_id
@@ -90,7 +91,7 @@ class EtcdClient:
         self.close()
 
     def close(self) -> None:
-        """Close every channel; a stream still open ends with an error."""
+        """Close every channel; a snapshot has a connection of its own."""
         with self._lock:
             for endpoint in self._endpoints.values():
                 endpoint.close()
@@ -225,24 +226,26 @@ class EtcdClient:
     def snapshot(self, endpoint: str, limits: StreamLimits) -> SnapshotStream:
         """A snapshot of that member, started by entering it; needs no quorum, but with auth the root role."""
         address = self._options.address(endpoint)
-        frames = _SnapshotFrames(
-            lambda: self._start_snapshot(address), lambda error: self._snapshot_error(error, address)
+        call = StreamingCall(
+            address,
+            _SNAPSHOT,
+            wire.SnapshotRequest().SerializeToString(),
+            tls=self._tls,
+            metadata=lambda: self._good_metadata(address),
+            connect_timeout=self._options.command_timeout,
         )
+        frames = _SnapshotFrames(call, lambda error: self._snapshot_error(error, address))
         return SnapshotStream(frames, str(address), limits)
 
-    def _start_snapshot(self, address: Address) -> Any:
-        """The running call; raises grpc.RpcError. Without a deadline of gRPC's: the stream has its own."""
+    def _good_metadata(self, address: Address) -> Metadata:
+        """A stream cannot be sent again with a new token, so a call that can goes first."""
         if self._tokens is not None:
-            # A stream cannot be sent again with a new token, so a call that can goes first.
             self._send(
                 address,
                 RANGE,
                 wire.RangeRequest(key=_FIRST_KEY, limit=1, serializable=True, count_only=True),
             )
-        stub = self._endpoint(address).channel.unary_stream(
-            _SNAPSHOT, request_serializer=wire.SnapshotRequest.SerializeToString
-        )
-        return stub(wire.SnapshotRequest(), metadata=self._metadata(address))
+        return self._metadata(address)
 
     def _snapshot_error(self, error: grpc.RpcError, address: Address) -> EtcdGuardError:
         if error.code() == grpc.StatusCode.CANCELLED:
@@ -304,33 +307,18 @@ class EtcdClient:
 
 
 class _SnapshotFrames:
-    """A Snapshot call as ``stream.Frames``: started by the iteration, cancelled from anywhere."""
+    """A Snapshot call as ``stream.Frames``."""
 
-    def __init__(
-        self, start: Callable[[], Any], translated: Callable[[grpc.RpcError], EtcdGuardError]
-    ) -> None:
-        self._start = start
+    def __init__(self, call: StreamingCall, translated: Callable[[grpc.RpcError], EtcdGuardError]) -> None:
+        self._call = call
         self._translated = translated
-        self._lock = threading.Lock()
-        self._call: Any = None
-        self._cancelled = False
+        self.cancel = call.cancel
 
-    def __iter__(self) -> Iterator[bytes]:
+    def __iter__(self) -> Iterator[memoryview]:
         try:
-            call = self._start()
-            with self._lock:
-                self._call = call
-                if self._cancelled:
-                    call.cancel()
-            yield from call
+            yield from self._call
         except grpc.RpcError as e:
             raise self._translated(e) from e
-
-    def cancel(self) -> None:
-        with self._lock:
-            self._cancelled = True
-            if self._call is not None:
-                self._call.cancel()
 
 
 def _member_status(endpoint: str, answer: wire.StatusResponse) -> MemberStatus:

@@ -198,11 +198,8 @@ def open_endpoint(address: Address, options: ConnectionOptions, tls: Tls | None)
         ("grpc.http2.max_pings_without_data", 0),
         # Left alone, gRPC waits two minutes before it tries a member again that has been down for long.
         ("grpc.max_reconnect_backoff_ms", 5000),
-        # A fixed window: left alone, gRPC buffers tens of MiB when we are slower than the member.
-        ("grpc.http2.bdp_probe", 0),
-        ("grpc.http2.lookahead_bytes", 2 * 1024 * 1024),
-        # A third less time for a snapshot: the reading thread drives the call itself (etcd/stream.py).
-        (grpc.experimental.ChannelOptions.SingleThreadedUnaryStream, 1),
+        # What a proxy is set for is the repository; snapshots are asked for directly too (etcd/streaming.py).
+        ("grpc.enable_http_proxy", 0),
     ]
     if tls is not None and tls.server_name is not None:
         settings.append(("grpc.ssl_target_name_override", tls.server_name))

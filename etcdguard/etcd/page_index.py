@@ -101,8 +101,10 @@ class PageIndex:
 
     def __init__(self, *, check_order: bool = False, budget: int = 16 * 1024 * 1024) -> None:
         self._meta: Meta | None = None
-        self._rest = b""
         self._received = 0
+        # The beginning of a page that came in two pieces, and how many bytes make it whole.
+        self._held = bytearray()
+        self._needed = 0
         # A word a page: bits 0-1 its kind (BRANCH, LEAF or 0), 2-17 its elements, 18-31 its overflow pages.
         self._words = array("I")
         self._last = _Revisions()
@@ -118,21 +120,27 @@ class PageIndex:
     def update(self, data: bytes) -> None:
         """Take the next bytes of the stream; pieces of about 1 MiB are quickest."""
         self._received += len(data)
-        self._rest = self._rest + data if self._rest else data
-        if self._meta is None:
-            if len(self._rest) < _HEAD_BYTES:
-                return
-            self._meta = first_meta(self._rest)
-        self._consume(self._meta, final=False)
+        at = 0
+        while at < len(data):
+            if not self._held:
+                block, begin, at = data, at, len(data)
+            else:
+                missing = self._needed - len(self._held)
+                self._held += data[at : at + missing]
+                at += missing
+                if len(self._held) < self._needed:
+                    return
+                block, begin = bytes(self._held), 0
+            self._held = bytearray(block[begin + self._consume(block, begin) :])
 
     def finish(self, db_bytes: int | None = None) -> SnapshotPages:
         """Walk the trees; ``db_bytes`` is the database's size where a trailer followed it."""
         size = self._received if db_bytes is None else db_bytes
+        rest = bytes(self._held)
         if self._meta is None:
-            self._meta = first_meta(self._rest)
+            self._meta = first_meta(rest)
         meta = self._meta
-        self._rest = self._rest[: max(0, len(self._rest) - (self._received - size))]
-        self._consume(meta, final=True)
+        self._consume(rest[: max(0, len(rest) - (self._received - size))], 0, final=True)
         if meta.high_water * meta.page_size > size:
             raise BoltError(f"the database uses {meta.high_water} pages but only {size} bytes arrived")
         root = self._small_tree(meta.root)
@@ -149,13 +157,20 @@ class PageIndex:
 
     # -- while the stream passes -------------------------------------------------------------------------
 
-    def _consume(self, meta: Meta, *, final: bool) -> None:
-        block, size = self._rest, meta.page_size
-        pages = len(block) // size
-        if pages == 0:
-            return
+    def _consume(self, block: bytes, begin: int, *, final: bool = False) -> int:
+        """Look at the whole pages in ``block`` from ``begin`` on; returns how many bytes they have.
+
+        The next page needs more than are left, and says how many, unless these are the ``final`` ones.
+        """
+        if self._meta is None:
+            self._needed = _HEAD_BYTES
+            if len(block) - begin < _HEAD_BYTES:
+                return 0
+            self._meta = first_meta(block)
+        size = self._needed = self._meta.page_size
+        pages = (len(block) - begin) // size
         first = len(self._words)
-        words64 = memoryview(block)[: pages * size].cast("Q")
+        words64 = memoryview(block)[begin : begin + pages * size].cast("Q")
         ids, words = words64[0 :: size // 8].tolist(), words64[1 :: size // 8].tolist()
         last = [0] * pages
         for index in range(pages):
@@ -165,14 +180,15 @@ class PageIndex:
             if ids[index] != first + index or flags not in (LEAF, BRANCH):
                 continue
             overflow = word >> 32
-            start = index * size
+            start = begin + index * size
             end = start + size * (1 + overflow)
             if overflow > _MOST_OVERFLOW or end - start > _MAX_EXTENT:
                 continue
             if end > len(block):
                 if final:
                     continue
-                pages = index  # wait for the rest of this page; what follows comes again
+                self._needed = end - start
+                pages = index  # what follows comes again
                 break
             count = (word >> 16) & 0xFFFF
             if start + PAGE_HEADER_SIZE + count * ELEMENT_SIZE > end:
@@ -182,14 +198,14 @@ class PageIndex:
                 raise BoltError("the pages claim more elements than there is room for: they overlap")
             words[index] = word >> 14 | flags
             if flags == BRANCH:
-                self._branch(first + index, words64[start // 8 : end // 8], count)
+                self._branch(first + index, words64[(start - begin) // 8 : (end - begin) // 8], count)
             else:
                 last[index] = self._leaf(first + index, block, start, end, count)
         self._words.extend(array("I", words[:pages]))
         self._last.extend(last[:pages])
         if self._order is not None:
             self._order.advance(len(self._words))
-        self._rest = block[pages * size :]
+        return pages * size
 
     def _branch(self, number: int, page: memoryview, count: int) -> None:
         # Element: pos u32 | ksize u32 | child page id u64; the second word of each pair is the child.

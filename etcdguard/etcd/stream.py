@@ -1,10 +1,6 @@
-"""The snapshot stream: raw gRPC frames in, bytes of about 1 MiB out, and proof that nothing is missing.
+"""The snapshot stream: messages in, bytes of about 1 MiB out, and proof that nothing is missing.
 
-How it is read was measured with a 1 GB database and etcd 3.5.35 on two cores shared with the server. gRPC's
-default reader took 2.4 to 2.9 seconds; with ``SingleThreadedUnaryStream``, which the thread, the fields and
-the 1 MiB pieces below belong to, 2.0 to 2.5 seconds and 1.6 to 2.0 of its own processor time; and with the
-poller of ``poll_for_throughput`` 1.6 to 1.9 and 1.1 to 1.3. Tuning HTTP/2 frame, window and read sizes
-changed nothing that could be told from noise. Pieces of 256 KiB and 4 MiB were no quicker.
+Pieces of 256 KiB and 4 MiB were no quicker, by a 1 GB database on two cores shared with the server.
 """
 
 from __future__ import annotations
@@ -40,7 +36,7 @@ _RETRY_HINT = "run the backup again; if it fails again, try another member with 
 class Frames(Protocol):
     """A running Snapshot call: its messages as they came, errors already translated."""
 
-    def __iter__(self) -> Iterator[bytes]:
+    def __iter__(self) -> Iterator[bytes | memoryview]:
         """Serialized SnapshotResponse messages; raises EtcdGuardError."""
 
     def cancel(self) -> None:
@@ -96,7 +92,7 @@ class SnapshotStream:
     """One member's snapshot as a ``BlobStream``.
 
     A thread reads ahead, so that the member is drained while the consumer compresses; at most 5 MiB wait. The
-    consumer watches the clock: a reader blocked in gRPC is freed by cancelling the call.
+    consumer watches the clock: a reader that waits for the member is freed by cancelling the call.
     """
 
     def __init__(self, frames: Frames, endpoint: str, limits: StreamLimits) -> None:
@@ -233,7 +229,7 @@ class _Account:
         self.announced: int | None = None
         self.received = 0
 
-    def accept(self, frame: bytes) -> memoryview:
+    def accept(self, frame: bytes | memoryview) -> memoryview:
         """The blob in ``frame``; raises SnapshotFailed when the stream cannot be what etcd sends."""
         try:
             remaining, blob = parse_frame(frame)
@@ -265,7 +261,7 @@ class _Account:
         return size
 
 
-def parse_frame(frame: bytes) -> tuple[int, memoryview]:
+def parse_frame(frame: bytes | memoryview) -> tuple[int, memoryview]:
     """``(remaining_bytes, blob)`` of one SnapshotResponse; the blob is a view into ``frame``.
 
     Fields that other versions add (the header, since 3.6 the storage version) are passed over. Raises

@@ -23,6 +23,7 @@ from etcdguard.crypto.recipients import generate_identity
 from etcdguard.crypto.scrypt import ScryptIdentity, ScryptRecipient
 from etcdguard.errors import EtcdGuardError
 from etcdguard.etcd.bolt import parse_bucket, parse_leaf
+from etcdguard.etcd.exchange import CallFailed, Exchange
 from etcdguard.etcd.metrics import parse_page
 from etcdguard.etcd.page_index import PageIndex
 from etcdguard.etcd.stream import parse_frame
@@ -47,6 +48,7 @@ from etcdguard.slots import slot_id
 from etcdguard.storage.memory import MemoryStore
 from tests.support.backups import CLUSTER, START, Node, catalog_of, database
 from tests.support.bolt_writer import Shape, revision_key, with_trailer, write_database
+from tests.support.grpc_answers import PATH, Answering, message
 from tests.unit.restore.test_planner import plan_of
 
 __all__ = ["PARSERS", "Parser"]
@@ -110,6 +112,25 @@ def _fetch(data: bytes) -> None:
         pass
 
 
+def _exchange() -> Exchange:
+    return Exchange("etcd.test:2379", PATH, b"", (), secure=False)
+
+
+def _answer(data: bytes) -> None:
+    exchange = _exchange()
+    while data and not exchange.ended:
+        room = exchange.room()
+        count = min(len(data), len(room))
+        room[:count] = data[:count]
+        data = data[count:]
+        exchange.received(count)
+    exchange.finish()
+
+
+def _answer_sample() -> bytes:
+    return Answering(_exchange().to_send()).frames(message(b"\x1a\x03abc")).trailers().sent
+
+
 def _index(data: bytes) -> None:
     index = PageIndex(check_order=True, budget=1 << 20)
     index.update(data)
@@ -169,6 +190,7 @@ PARSERS: dict[str, Parser] = {
     "bbolt leaf": Parser(parse_leaf, lambda: _database()[2 * 4096 : 3 * 4096]),
     "bbolt bucket": Parser(parse_bucket, lambda: bytes(16) + _database()[2 * 4096 : 3 * 4096]),
     "WAL head": Parser(parse_wal_head, lambda: first_segment(WalMetadata("a1", "c1"))),
+    "gRPC answer": Parser(_answer, _answer_sample, CallFailed),
     "snapshot message": Parser(parse_frame, lambda: b"\x10\x05\x1a\x03abc", ValueError),
     "node request": Parser(
         read_request,

@@ -227,3 +227,17 @@ def paused(cluster: LocalCluster, name: str) -> Iterator[None]:
         yield
     finally:
         os.kill(pid, signal.SIGCONT)
+
+
+def test_etcd_is_spoken_to_past_any_proxy(
+    cluster_factory: ClusterFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a unit's environment names is the way to the repository."""
+    cluster = cluster_factory(names=("alone",))
+    for name in ("http_proxy", "https_proxy", "grpc_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    for name in ("no_proxy", "no_grpc_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with client_of(cluster) as client, client.snapshot(client.endpoints[0], StreamLimits()) as pieces:
+        assert answered(client.statuses())
+        assert b"".join(pieces)
