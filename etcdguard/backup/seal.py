@@ -17,7 +17,6 @@ from etcdguard.model import SnapshotFacts
 
 __all__ = ["Sealed", "Sealer"]
 
-
 _JOB_BYTES = 1 << 20
 """Of plaintext, for a thread of zstd's. Left alone it takes 2 MiB at level 1, which costs 4 MiB of memory."""
 

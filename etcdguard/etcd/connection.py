@@ -132,7 +132,7 @@ class Tls:
         self._key = _read(options.key, "--key") if options.key else None
         self._paths = (roots, options.cert, options.key)
         self.context = _context(*self._paths)
-        """The same material for Python's own ssl, which can say what is wrong where gRPC cannot."""
+        """The same for Python's own ssl: for snapshots, and to say what is wrong where gRPC cannot."""
         self.context.set_alpn_protocols(["h2"])
 
     def http_context(self) -> ssl.SSLContext:

@@ -7,7 +7,9 @@ import struct
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 
-__all__ = ["OK", "PATH", "Answering", "frame", "message"]
+from etcdguard.etcd.exchange import Exchange
+
+__all__ = ["OK", "PATH", "Answering", "feed", "frame", "message"]
 
 PATH = "/etcdserverpb.Maintenance/Snapshot"
 OK = [("grpc-status", "0")]
@@ -22,6 +24,18 @@ def message(blob: bytes, *, compressed: int = 0) -> bytes:
 def frame(payload: bytes, *, kind: int = 0, flags: int = 0, stream: int = 1) -> bytes:
     """One frame of HTTP/2, DATA unless told otherwise."""
     return struct.pack(">IBI", len(payload) << 8 | kind, flags, stream) + payload
+
+
+def feed(client: Exchange, data: bytes, piece: int = 1 << 20) -> list[bytes]:
+    """What ``client`` makes of ``data``, which comes in pieces."""
+    messages: list[bytes] = []
+    while data:
+        room = client.room()
+        count = min(piece, len(data), len(room))
+        room[:count] = data[:count]
+        data = data[count:]
+        messages += map(bytes, client.received(count))
+    return messages
 
 
 class Answering:

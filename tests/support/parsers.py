@@ -48,7 +48,7 @@ from etcdguard.slots import slot_id
 from etcdguard.storage.memory import MemoryStore
 from tests.support.backups import CLUSTER, START, Node, catalog_of, database
 from tests.support.bolt_writer import Shape, revision_key, with_trailer, write_database
-from tests.support.grpc_answers import PATH, Answering, message
+from tests.support.grpc_answers import PATH, Answering, feed, message
 from tests.unit.restore.test_planner import plan_of
 
 __all__ = ["PARSERS", "Parser"]
@@ -118,12 +118,7 @@ def _exchange() -> Exchange:
 
 def _answer(data: bytes) -> None:
     exchange = _exchange()
-    while data and not exchange.ended:
-        room = exchange.room()
-        count = min(len(data), len(room))
-        room[:count] = data[:count]
-        data = data[count:]
-        exchange.received(count)
+    feed(exchange, data)
     exchange.finish()
 
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etcdguard.etcd.exchange import MOST_MESSAGE_BYTES, WINDOW_BYTES, CallFailed, Exchange
-from tests.support.grpc_answers import OK, PATH, Answering, frame, message
+from tests.support.grpc_answers import OK, PATH, Answering, feed, frame, message
 
 CODE = grpc.StatusCode
 LARGEST = 1 << 14
@@ -22,18 +22,6 @@ LARGEST = 1 << 14
 
 def exchange(metadata: tuple[tuple[str, str], ...] = (), *, secure: bool = False) -> Exchange:
     return Exchange("etcd.test:2379", PATH, b"request", metadata, secure=secure)
-
-
-def feed(client: Exchange, data: bytes, piece: int = 1 << 20) -> list[bytes]:
-    """What ``client`` makes of ``data``, which comes in pieces."""
-    messages: list[bytes] = []
-    while data:
-        room = client.room()
-        count = min(piece, len(data), len(room))
-        room[:count] = data[:count]
-        data = data[count:]
-        messages += map(bytes, client.received(count))
-    return messages
 
 
 def finish(client: Exchange, data: bytes) -> None:
