@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
 
+import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 
 # How fast a machine is under load is no property of the code.
@@ -26,3 +29,10 @@ pytest_plugins = [
     "tests.support.fixtures_install",
     "tests.support.fixtures_s3",
 ]
+
+
+@pytest.fixture(autouse=True)
+def logging_as_at_first() -> Iterator[None]:
+    """A test that sets logging up leaves nothing of it: the next in its process may read what is logged."""
+    yield
+    structlog.reset_defaults()
