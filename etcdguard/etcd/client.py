@@ -7,7 +7,7 @@ library's date from 2018 (docs/adr/0001-etcd3-through-python3-etcd3.md).
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
@@ -23,7 +23,7 @@ from etcdguard.etcd.connection import Address, ConnectionOptions, Tls, open_endp
 from etcdguard.etcd.faults import is_deadline, is_token_rejected, translate
 from etcdguard.etcd.source import Alarm, EndpointFailure, StreamLimits
 from etcdguard.etcd.stream import SnapshotStream
-from etcdguard.etcd.streaming import StreamingCall
+from etcdguard.etcd.streaming import messages_of
 from etcdguard.etcd.wire import wire_pb2 as wire
 from etcdguard.log import get_logger
 from etcdguard.model import ClusterTopology, HashKV, Member, MemberStatus, hex_id
@@ -224,17 +224,23 @@ class EtcdClient:
         return False
 
     def snapshot(self, endpoint: str, limits: StreamLimits) -> SnapshotStream:
-        """A snapshot of that member, started by entering it; needs no quorum, but with auth the root role."""
+        """A snapshot of that member, begun with its first piece; needs no quorum, the root role with auth."""
         address = self._options.address(endpoint)
-        call = StreamingCall(
-            address,
-            _SNAPSHOT,
-            wire.SnapshotRequest().SerializeToString(),
-            tls=self._tls,
-            metadata=lambda: self._good_metadata(address),
-            connect_timeout=self._options.command_timeout,
-        )
-        frames = _SnapshotFrames(call, lambda error: self._snapshot_error(error, address))
+
+        def frames(patience: Callable[[], float]) -> Generator[memoryview, None, None]:
+            try:
+                yield from messages_of(
+                    address,
+                    _SNAPSHOT,
+                    wire.SnapshotRequest().SerializeToString(),
+                    tls=self._tls,
+                    metadata=lambda: self._good_metadata(address),
+                    connect_timeout=self._options.command_timeout,
+                    patience=patience,
+                )
+            except grpc.RpcError as e:
+                raise self._snapshot_error(e, address) from e
+
         return SnapshotStream(frames, str(address), limits)
 
     def _good_metadata(self, address: Address) -> Metadata:
@@ -304,21 +310,6 @@ class EtcdClient:
 
     def _translated(self, error: grpc.RpcError, address: Address) -> EtcdGuardError:
         return translate(error, address, self._tls, self._options.dial_timeout)
-
-
-class _SnapshotFrames:
-    """A Snapshot call as ``stream.Frames``."""
-
-    def __init__(self, call: StreamingCall, translated: Callable[[grpc.RpcError], EtcdGuardError]) -> None:
-        self._call = call
-        self._translated = translated
-        self.cancel = call.cancel
-
-    def __iter__(self) -> Iterator[memoryview]:
-        try:
-            yield from self._call
-        except grpc.RpcError as e:
-            raise self._translated(e) from e
 
 
 def _member_status(endpoint: str, answer: wire.StatusResponse) -> MemberStatus:

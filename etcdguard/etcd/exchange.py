@@ -174,14 +174,13 @@ class Exchange:
             self._updates += self._untold.to_bytes(4, "big")
         self._untold = 0
 
-    def _messages(self, payloads: Iterable[memoryview]) -> list[memoryview]:
+    def _messages(self, payloads: Sequence[memoryview]) -> list[memoryview]:
         """The whole messages in what is held and in ``payloads``; what is left is held until more comes."""
-        coming = b"".join(payloads)
-        self._held.append(coming)
-        self._held_bytes += len(coming)
+        self._held_bytes += sum(map(len, payloads))
         if self._held_bytes < self._wanted:
+            self._held.append(b"".join(payloads))  # what they view is overwritten by what comes next
             return []
-        joined = memoryview(b"".join(self._held) if len(self._held) > 1 else coming)
+        joined = memoryview(b"".join([*self._held, *payloads]))
         messages = []
         at, size = 0, len(joined)
         self._wanted = _MESSAGE_HEAD.size

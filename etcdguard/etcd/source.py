@@ -68,12 +68,12 @@ class BlobStream(Protocol):
         """Size of the whole stream in bytes, trailer included; None until the first piece has arrived."""
 
     def __enter__(self) -> BlobStream:
-        """Start the stream."""
+        """From here on the time counts."""
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """End the stream if it is still running, and wait until it has ended."""
+        """End the stream if it is still running."""
 
     def __iter__(self) -> Iterator[bytes]:
         """Pieces in order."""

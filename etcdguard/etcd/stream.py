@@ -7,17 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import math
-import queue
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from types import TracebackType
-from typing import Protocol
 
 from etcdguard.errors import Corruption, EtcdGuardError, SnapshotFailed
 from etcdguard.etcd.source import StreamLimits
 from etcdguard.etcd.wire.fields import LENGTH_DELIMITED, VARINT, fields
-from etcdguard.pace import Pace, Stopped
+from etcdguard.pace import Pace
 
 __all__ = ["Frames", "SnapshotStream", "TRAILER_BYTES", "TrailerCheck", "parse_frame"]
 
@@ -28,19 +25,16 @@ _PAGE_UNIT = 512
 """Every bbolt page size is a multiple of it."""
 
 _PIECE_BYTES = 1 << 20
-_PIECES_AHEAD = 4
 _MOST_EMPTY_FRAMES = 64
 _RETRY_HINT = "run the backup again; if it fails again, try another member with --endpoint"
 
 
-class Frames(Protocol):
-    """A running Snapshot call: its messages as they came, errors already translated."""
+Frames = Callable[[Callable[[], float]], Generator[bytes | memoryview, None, None]]
+"""Makes a Snapshot call when iterated: its messages as they came, errors already translated.
 
-    def __iter__(self) -> Iterator[bytes | memoryview]:
-        """Serialized SnapshotResponse messages; raises EtcdGuardError."""
-
-    def cancel(self) -> None:
-        """End the call from any thread; a blocked iteration ends soon after. Idempotent."""
+It asks what it is given before it waits for the member: so many seconds that may take, then it asks again. An
+error that the answer is instead ends the call, and so does closing the iteration.
+"""
 
 
 class TrailerCheck:
@@ -91,21 +85,17 @@ class TrailerCheck:
 class SnapshotStream:
     """One member's snapshot as a ``BlobStream``.
 
-    A thread reads ahead, so that the member is drained while the consumer compresses; at most 5 MiB wait. The
-    consumer watches the clock: a reader that waits for the member is freed by cancelling the call.
+    Read in the thread that takes the pieces (docs/adr/0012-the-snapshot-stream-past-grpc.md).
     """
 
     def __init__(self, frames: Frames, endpoint: str, limits: StreamLimits) -> None:
-        self._frames = frames
+        self._frames = frames(self._patience)
         self._endpoint = endpoint
         self._limits = limits
         self._account = _Account(limits.max_bytes)
         self._pace = Pace(limits.max_rate)
-        self._held_back = False
-        self._pieces: queue.Queue[bytes | EtcdGuardError | None] = queue.Queue(_PIECES_AHEAD)
         self._last_byte = 0.0
         self._ends_at = math.inf
-        self._reader = threading.Thread(target=self._read, name="etcd-snapshot", daemon=True)
 
     @property
     def announced_bytes(self) -> int | None:
@@ -116,74 +106,23 @@ class SnapshotStream:
         self._last_byte = time.monotonic()
         if self._limits.deadline is not None:
             self._ends_at = self._last_byte + self._limits.deadline
-        self._reader.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._frames.cancel()
-        self._pace.stop()
-        while self._reader.is_alive():  # it may wait for room in the queue
-            self._drain()
-            self._reader.join(0.01)
+        self._frames.close()
 
     def __iter__(self) -> Iterator[bytes]:
-        while (piece := self._next_piece()) is not None:
-            yield piece
-
-    def _next_piece(self) -> bytes | None:
-        while True:
-            try:
-                piece = self._pieces.get(timeout=self._patience())
-            except queue.Empty:
-                continue
-            if isinstance(piece, EtcdGuardError):
-                raise piece
-            return piece
-
-    def _patience(self) -> float:
-        """Seconds until a limit is reached; raises SnapshotFailed when one has been."""
-        now = time.monotonic()
-        since = now if self._held_back else self._last_byte  # it is we who wait, not the member
-        stalled_in = since + self._limits.stall_timeout - now
-        if stalled_in <= 0 and self._pieces.empty():
-            raise SnapshotFailed(
-                f"{self._endpoint}: the snapshot stalled: no data for {self._limits.stall_timeout:g} s "
-                f"after {self._account.received} bytes",
-                hint="check the member's load and disk, or try another member with --endpoint",
-            )
-        if now >= self._ends_at:
-            raise SnapshotFailed(
-                f"{self._endpoint}: the snapshot was not complete after {self._limits.deadline:g} s "
-                f"({self._account.received} bytes)",
-                hint="check the member's load and the network, or allow the backup more time",
-            )
-        return max(min(stalled_in, self._ends_at - now), 0.001)
-
-    def _drain(self) -> None:
         try:
-            while True:
-                self._pieces.get_nowait()
-        except queue.Empty:
-            return
+            for piece in self._pieces():
+                self._pace.take(len(piece))
+                yield piece
+        except EtcdGuardError as error:
+            self._broken(error)
+            raise
 
-    def _read(self) -> None:
-        """The reader thread: whatever happens, the consumer is told last."""
-        last: EtcdGuardError | None = SnapshotFailed(
-            f"{self._endpoint}: the snapshot reader died", hint=_RETRY_HINT
-        )
-        try:
-            self._read_pieces()
-            last = None
-        except EtcdGuardError as e:
-            last = self._broken(e)
-        except Stopped:
-            last = None  # nobody reads any more
-        finally:
-            self._pieces.put(last)
-
-    def _read_pieces(self) -> None:
+    def _pieces(self) -> Iterator[bytes]:
         waiting: list[memoryview] = []
         size = 0
         for frame in self._frames:
@@ -193,31 +132,39 @@ class SnapshotStream:
                 waiting.append(blob)
                 size += len(blob)
             if size >= _PIECE_BYTES:
-                self._await_turn(size)
-                self._pieces.put(b"".join(waiting))
+                yield b"".join(waiting)
                 waiting, size = [], 0
+                self._last_byte = time.monotonic()  # the member has waited for us, not we for it
         self._account.finish()
-        self._pieces.put(b"".join(waiting))
+        yield b"".join(waiting)
 
-    def _await_turn(self, size: int) -> None:
-        self._held_back = True
-        self._pace.take(size)
-        self._last_byte = time.monotonic()
-        self._held_back = False
+    def _patience(self) -> float:
+        """Seconds until a limit is reached; raises SnapshotFailed when one has been."""
+        now = time.monotonic()
+        stalled_in = self._last_byte + self._limits.stall_timeout - now
+        if stalled_in <= 0:
+            raise SnapshotFailed(
+                f"it stalled: no data for {self._limits.stall_timeout:g} s",
+                hint="check the member's load and disk, or try another member with --endpoint",
+            )
+        if now >= self._ends_at:
+            raise SnapshotFailed(
+                f"it was not complete after {self._limits.deadline:g} s",
+                hint="check the member's load and the network, or allow the backup more time",
+            )
+        return min(stalled_in, self._ends_at - now)
 
-    def _broken(self, error: EtcdGuardError) -> EtcdGuardError:
-        """``error`` as the consumer shall see it: what breaks after the first byte is a failed snapshot."""
+    def _broken(self, error: EtcdGuardError) -> None:
+        """Whatever breaks after the first byte is a failed snapshot: raise it as one."""
         received = self._account.received
         if not isinstance(error, SnapshotFailed) and not received:
-            return error
+            return
         message = error.message.removeprefix(f"{self._endpoint}: ")
         after = f" (after {received} bytes)" if received else ""
-        failed = SnapshotFailed(
+        raise SnapshotFailed(
             f"{self._endpoint}: the snapshot failed: {message}{after}",
             hint=error.hint if isinstance(error, SnapshotFailed) else _RETRY_HINT,
-        )
-        failed.__cause__ = error
-        return failed
+        ) from error
 
 
 class _Account:

@@ -271,8 +271,8 @@ LIES = [
     (endless, SnapshotFailed, "more than the announced"),
     (endless_and_never_less_to_come, SnapshotFailed, "the limit is"),
     (endless_empty, SnapshotFailed, "messages are empty"),
-    (stalls, SnapshotFailed, f"stalled: no data for 10 s after {len(DATABASE)} bytes"),
-    (never_begins, SnapshotFailed, "stalled: no data for 10 s after 0 bytes"),
+    (stalls, SnapshotFailed, rf"stalled: no data for 10 s \(after {len(DATABASE)} bytes\)"),
+    (never_begins, SnapshotFailed, "stalled: no data for 10 s$"),
     (breaks_off, SnapshotFailed, rf"the disk is gone \(after {len(DATABASE)} bytes\)"),
     (garbage, SnapshotFailed, "malformed"),
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -12,16 +13,18 @@ import pytest
 
 from etcdguard.etcd.connection import Address
 from etcdguard.etcd.exchange import CallFailed
-from etcdguard.etcd.streaming import StreamingCall
+from etcdguard.etcd.streaming import messages_of
 from tests.support.grpc_answers import PATH, Answering, message
 from tests.support.waiting import PLENTY
 
 CODE = grpc.StatusCode
 
 
-def call_to(port: int) -> StreamingCall:
+def call_to(port: int, patience: Callable[[], float] = lambda: PLENTY) -> Iterator[memoryview]:
     address = Address(secure=False, host="127.0.0.1", port=port)
-    return StreamingCall(address, PATH, b"", tls=None, metadata=tuple, connect_timeout=PLENTY)
+    return messages_of(
+        address, PATH, b"", tls=None, metadata=tuple, connect_timeout=PLENTY, patience=patience
+    )
 
 
 @contextmanager
@@ -45,14 +48,18 @@ def until_closed(connection: socket.socket) -> None:
         pass
 
 
-def ended(call: StreamingCall) -> tuple[list[bytes], grpc.StatusCode | None]:
-    taken = []
+def ended(call: Iterator[memoryview]) -> tuple[list[bytes], grpc.StatusCode | None]:
+    taken: list[bytes] = []
     try:
-        for one in call:
-            taken.append(bytes(one))
+        take(call, taken)
     except CallFailed as error:
         return taken, error.code()
     return taken, None
+
+
+def take(call: Iterator[memoryview], taken: list[bytes]) -> None:
+    for one in call:
+        taken.append(bytes(one))
 
 
 def test_messages_come_and_the_connection_is_closed() -> None:
@@ -78,38 +85,48 @@ def test_an_iteration_that_is_left_closes_the_connection() -> None:
         closed.set()
 
     with server(serve) as port:
-        messages = iter(call_to(port))
+        messages = call_to(port)
         next(messages)
         del messages
         assert closed.wait(PLENTY)
 
 
-def test_a_call_that_waits_can_be_cancelled() -> None:
+class GivenUp(Exception):
+    pass
+
+
+def test_patience_is_asked_before_each_wait_and_gives_up() -> None:
+    closed = threading.Event()
+
     def serve(connection: socket.socket) -> None:
         connection.sendall(Answering(connection.recv(65536)).frames(message(b"a")).sent)
-        call.cancel()
+        until_closed(connection)
+        closed.set()
+
+    def patience() -> float:
+        if len(taken) == 1 and waits.count(0.01) == 3:
+            raise GivenUp
+        waits.append(0.01 if taken else PLENTY)
+        return waits[-1]
+
+    taken: list[bytes] = []
+    waits: list[float] = []
+    with server(serve) as port:
+        with pytest.raises(GivenUp):
+            take(call_to(port, patience), taken)
+        assert closed.wait(PLENTY)
+    assert waits[-3:] == [0.01] * 3
+
+
+def test_a_wait_that_was_too_short_loses_nothing() -> None:
+    def serve(connection: socket.socket) -> None:
+        for byte in Answering(connection.recv(65536)).frames(message(b"a"), message(b"b")).trailers().sent:
+            time.sleep(0.003)
+            connection.sendall(bytes([byte]))
         until_closed(connection)
 
     with server(serve) as port:
-        call = call_to(port)
-        taken, code = ended(call)
-        assert code == CODE.CANCELLED
-        assert taken in ([], [b"a"])
-        call.cancel()  # once more does no harm
-
-
-def test_a_call_that_was_cancelled_before_sends_nothing() -> None:
-    heard = bytearray()
-
-    def serve(connection: socket.socket) -> None:
-        while data := connection.recv(65536):
-            heard.extend(data)
-
-    with server(serve) as port:
-        call = call_to(port)
-        call.cancel()
-        assert ended(call) == ([], CODE.CANCELLED)
-    assert heard == b""
+        assert ended(call_to(port, lambda: 0.001)) == ([b"a", b"b"], None)
 
 
 def test_a_server_that_is_not_there() -> None:
