@@ -21,6 +21,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import io
 import os
 import re
 import secrets
@@ -29,7 +30,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
@@ -37,6 +38,9 @@ from etcdguard.errors import Corruption, Locked, SpoolFailed
 from etcdguard.log import get_logger
 from etcdguard.model import Cluster, Compression, Encryption, HashKV, Member, ObjectEntry, SnapshotFacts
 from etcdguard.storage.durable import inherit_owner
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 __all__ = ["Spool", "SpoolEntry", "SpooledBackup"]
 
@@ -46,7 +50,29 @@ _SEALING, _OBJECT, _FACTS = "sealing", "snapshot.bin", "backup.json"
 _MANIFEST, _SIGNATURE = "manifest.json", "manifest.json.sig"
 _DELIVERED, _SUPERSEDED = "delivered-", "superseded-"
 _LOCK_POLL = 0.05
+_STEP_BYTES = 8 * 1024 * 1024
 _ENTRY = re.compile(r"[0-9a-f]{16}")
+
+
+class _Steady(io.FileIO):
+    """Goes to the disk as it is written: all of it at the last moment, by fsync, would hold up others there.
+
+    Such another is often the member that is being backed up.
+    """
+
+    _written = 0
+    _sent = 0
+
+    def write(self, data: Buffer) -> int:
+        """As much as was taken."""
+        count = super().write(data)
+        self._written += count
+        size = self._written - self._sent
+        if size >= _STEP_BYTES:
+            # Of pages that are not on the disk yet, Linux forgets none but begins to write them.
+            os.posix_fadvise(self.fileno(), self._sent, size, os.POSIX_FADV_DONTNEED)
+            self._sent = self._written
+        return count
 
 
 class SpooledBackup(BaseModel):
@@ -85,7 +111,7 @@ class SpoolEntry:
         _write_durably(self.path / _SEALING, b"")
         descriptor = os.open(self.object_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         inherit_owner(self.object_path)
-        return os.fdopen(descriptor, "wb", buffering=1024 * 1024)
+        return io.BufferedWriter(_Steady(descriptor, "wb"), 1024 * 1024)
 
     def begin_upload(self, key: str) -> None:
         """Remember that uploads of the incomplete object to that key of the stores begin."""

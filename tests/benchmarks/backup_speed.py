@@ -104,9 +104,7 @@ def bench(megabytes: int, *, store_rate: float | None = None) -> Iterator[Bench]
         base = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="etcdguard-bench-")))
         tools = programs("3.5")
         cluster = stack.enter_context(
-            LocalCluster(
-                tools.etcd, base / "etcd", names=("m1",), quota_bytes=8 * 2**30, unsafe_no_fsync=True
-            )
+            LocalCluster(tools.etcd, base / "etcd", names=("m1",), quota_bytes=8 * 2**30)
         )
         fill(cluster, megabytes * MEGABYTE)
         (base / "s3").mkdir()

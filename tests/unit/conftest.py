@@ -24,10 +24,12 @@ def tmp_path(tmp_path: Path) -> Iterator[Path]:
     if not _has_room():
         yield tmp_path
         return
-    folder = _IN_MEMORY / f"etcdguard-unit-{secrets.randbelow(10**15):015}"
+    around = _IN_MEMORY / f"etcdguard-unit-{secrets.randbelow(10**15):015}"
+    around.mkdir(mode=0o700)
+    folder = around / "0"  # what a test puts beside it goes with it
     folder.mkdir(mode=0o700)
     yield folder
-    shutil.rmtree(folder)
+    shutil.rmtree(around)
 
 
 def _has_room() -> bool:

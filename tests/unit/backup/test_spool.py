@@ -57,6 +57,26 @@ def written(spool: Spool, revision: int = 5) -> SpoolEntry:
     return entry
 
 
+def test_an_object_goes_to_the_disk_as_it_is_written(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[tuple[int, int]] = []
+    real = os.posix_fadvise
+
+    def noting(descriptor: int, begin: int, size: int, advice: int) -> None:
+        assert advice == os.POSIX_FADV_DONTNEED
+        real(descriptor, begin, size, advice)
+        sent.append((begin, size))
+
+    monkeypatch.setattr(os, "posix_fadvise", noting)
+    block, entry = os.urandom(700_001), spool.new_entry()
+    with entry.create() as out:
+        for _ in range(30):
+            out.write(block)
+    assert entry.object_path.read_bytes() == block * 30
+    assert len(sent) == 2
+    assert [begin for begin, _ in sent] == [0, sent[0][1]], "each where the one before ended"
+    assert all(8 * 2**20 <= size < 10 * 2**20 for _, size in sent)
+
+
 def test_an_entry_from_birth_to_end(spool: Spool) -> None:
     entry = spool.new_entry()
     assert entry.backup() is None
