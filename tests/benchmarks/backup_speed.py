@@ -152,6 +152,7 @@ def compare(megabytes: int, turns: int, store_rate: float | None = None) -> Comp
         runs: dict[str, list[Run]] = {name: [] for name in ways}
         for number in range(turns + 1):
             for name, argv in ways.items():
+                os.sync()  # each way pays for its own writes, and for nobody else's
                 run = measure(argv, scene.environment)
                 if number:  # the first turn warms the page cache
                     runs[name].append(run)
