@@ -112,9 +112,9 @@ def test_patience_is_asked_before_each_wait_and_gives_up() -> None:
     taken: list[bytes] = []
     waits: list[float] = []
     with server(serve) as port:
-        with pytest.raises(GivenUp):
+        with pytest.raises(GivenUp) as given_up:  # and keep its frames: nothing ends by itself
             take(call_to(port, patience), taken)
-        assert closed.wait(PLENTY)
+        assert closed.wait(PLENTY), given_up
     assert waits[-3:] == [0.01] * 3
 
 
