@@ -51,6 +51,7 @@ _MANIFEST, _SIGNATURE = "manifest.json", "manifest.json.sig"
 _DELIVERED, _SUPERSEDED = "delivered-", "superseded-"
 _LOCK_POLL = 0.05
 _STEP_BYTES = 8 * 1024 * 1024
+"""Of an object, that go to the disk together."""
 _ENTRY = re.compile(r"[0-9a-f]{16}")
 
 

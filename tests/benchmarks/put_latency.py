@@ -2,8 +2,8 @@
 
 ``python -m tests.benchmarks.put_latency`` keeps a client in a process of its own putting small values at a
 steady rate into a filled member and, by turns, runs nothing, ``etcdctl snapshot save``, ``etcdguard backup``,
-and that held to a rate. The member syncs its log at each put, as they do. Each latency counts from when the
-put was due, so that a stall is not told as one slow put.
+and that held to a rate. The member syncs its log at each put. Each latency counts from when the put was due,
+so that a stall is not told as one slow put.
 """
 
 from __future__ import annotations
